@@ -1,0 +1,1 @@
+"""The bytes of docs/format.md: pure functions between values and bytes, no file and no clock."""

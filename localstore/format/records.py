@@ -1,0 +1,56 @@
+"""Records, and the frames that hold some of them row by row (docs/format.md, section 7)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from localstore.errors import Damaged
+from localstore.format.packing import Reader, varint
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Record = list[Any]
+
+_DECODER: Final = msgspec.msgpack.Decoder(list[Any])
+
+
+def decode_record(raw: bytes) -> Record:
+    """One record: a msgpack array that begins with its kind and its time in microseconds.
+
+    Raises:
+        Damaged: not such an array.
+    """
+    try:
+        record = _DECODER.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Damaged("a record that is not a msgpack array") from error
+    if len(record) < 2 or not isinstance(record[0], int) or not isinstance(record[1], int):
+        raise Damaged("a record without kind and time")
+    return record
+
+
+def encode_records(first_sequence: int, records: Sequence[bytes]) -> bytes:
+    """The content of a RECORDS frame: records of consecutive sequence numbers."""
+    parts = [varint(first_sequence), varint(len(records))]
+    for record in records:
+        parts += (varint(len(record)), record)
+    return b"".join(parts)
+
+
+def decode_records(content: bytes) -> tuple[int, list[Record]]:
+    """The first sequence number and the records of a RECORDS frame.
+
+    Raises:
+        Damaged: the content breaks the layout.
+    """
+    reader = Reader(content)
+    first, count = reader.varint(), reader.varint()
+    if count > reader.left:
+        raise Damaged(f"{count} records in {reader.left} bytes")
+    records = [decode_record(reader.take(reader.varint())) for _ in range(count)]
+    if reader.left:
+        raise Damaged(f"{reader.left} bytes after the last record")
+    return first, records
