@@ -1,7 +1,7 @@
 """The one module that computes with keys: suite 1 of docs/format.md, section 4.
 
 X25519 sealed boxes, XChaCha20-Poly1305, Ed25519, BLAKE2b, BLAKE3 and Argon2id. Nothing else in
-the project imports nacl or blake3. Errors are `Forged` (bytes do not fit) and `KeyUnavailable`.
+the project imports nacl or blake3. Bytes that do not fit are `Forged`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import nacl.bindings as sodium
 from nacl.exceptions import CryptoError
 
-from localstore.errors import Forged
+from localstore.errors import Damaged, Forged
 from localstore.format import spec
 
 if TYPE_CHECKING:
@@ -211,14 +211,15 @@ _PADDED: Final = [padme(length) for length in range(4097)]
 _ZEROS: Final = bytes(1 << 16)
 _HEADER: Final = struct.Struct("<2sBBIQ")
 _WORD: Final = struct.Struct("<I")
+_MAX_PADDED_BYTES: Final = spec.MAX_FRAME_BODY_BYTES - spec.NONCE_BYTES - spec.TAG_BYTES
 
 
 class FrameSealer:
     """Seals frames of one segment into one reused buffer (format.md section 6.2).
 
     Not for two threads at once: the caller holds the writer's lock while it uses the result.
-    The buffer lies as `label ‖ segment ‖ frame header ‖ nonce ‖ ciphertext ‖ tag ‖ crc`, so that the
-    additional data is its beginning and the frame is its end, and nothing is copied.
+    The buffer lies as `label ‖ segment ‖ frame header ‖ nonce ‖ ciphertext ‖ tag ‖ crc`: the
+    additional data is its beginning, the frame is its end, and nothing is copied.
     """
 
     def __init__(self, segment_key: bytes, segment: bytes) -> None:
@@ -245,17 +246,18 @@ class FrameSealer:
         Args:
             kind: a FrameType of the sealed kind.
             index: ordinal of the frame in its log, or sequence number of a record in a tail.
-            content: at most MAX_FRAME_BODY_BYTES.
+            content: at most MAX_FRAME_BODY_BYTES once padded, with nonce and tag.
             compression: a Compression that was applied to `content`.
+
+        Raises:
+            Damaged: the content is too long for a frame.
         """
         size = len(content)
         padded = _PADDED[size + 4] if size < 4000 else padme(size + 4)
         if padded > self._size:
-            self._reserve(max(padded, 2 * self._size))
+            self._grow(padded)
         buffer, body = self._buffer, self._body_at
-        _HEADER.pack_into(
-            buffer, self._frame_at, spec.FRAME_MARK, kind, 0, 24 + padded + 16, index
-        )
+        _HEADER.pack_into(buffer, self._frame_at, spec.FRAME_MARK, kind, 0, 24 + padded + 16, index)
         buffer[self._nonce_at : body] = os.urandom(24)
         _WORD.pack_into(buffer, body, size | compression << 28)
         buffer[body + 4 : body + 4 + size] = content
@@ -266,6 +268,12 @@ class FrameSealer:
         end = body + padded + 16
         _WORD.pack_into(buffer, end, zlib.crc32(self._view[self._frame_at : end]))
         return self._view[self._frame_at : end + 4]
+
+    def _grow(self, padded: int) -> None:
+        # Never beyond the limit, so that every content that is too long comes by here.
+        if padded > _MAX_PADDED_BYTES:
+            raise Damaged(f"a frame of {padded} bytes, the most is {_MAX_PADDED_BYTES}")
+        self._reserve(min(max(padded, 2 * self._size), _MAX_PADDED_BYTES))
 
     def _encrypt(self, padded: int) -> None:
         if _lib is not None:

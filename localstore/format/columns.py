@@ -10,7 +10,7 @@ import sys
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 _PRESENCE: Final = 0x80
 _WIDTHS: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
-_MAX_ROWS: Final = 1 << 20
 _I64: Final = range(-(1 << 63), 1 << 63)
 _encode: Final = msgspec.msgpack.Encoder().encode
 Cells = Sequence[Any]
@@ -123,9 +122,7 @@ def encode_block(
 ) -> bytes:
     """The content of a COLUMNS frame for POINT records of consecutive sequence numbers."""
     steps, times, rows = rows_of(points)
-    columns = [
-        varint(table.id_of(name)) + cells for name, cells in _encoded_columns(rows)
-    ]
+    columns = [varint(table.id_of(name)) + cells for name, cells in _encoded_columns(rows)]
     definitions = table.definitions(last=last)
     parts = [varint(first_sequence), varint(len(points)), varint(len(steps))]
     parts.append(varint(len(definitions)))
@@ -205,7 +202,7 @@ def _zigzag(number: int) -> bytes:
 
 def _integers(values: Sequence[int]) -> bytes:
     """First value, smallest difference, width, and what each difference has above the smallest."""
-    differences = [b - a for a, b in zip(values, values[1:], strict=False)]
+    differences = [after - before for before, after in pairwise(values)]
     least = min(differences, default=0)
     spread = max(differences, default=0) - least
     width = next(w for w in (0, 1, 2, 4, 8) if spread >> (8 * w) == 0)
@@ -224,17 +221,20 @@ def decode_block(content: bytes) -> Block:
     """
     reader = Reader(content)
     first, records, rows = reader.varint(), reader.varint(), reader.varint()
-    if not 0 < rows <= records <= _MAX_ROWS:
+    if not 0 < rows <= records <= spec.MAX_BLOCK_ROWS:
         raise Damaged(f"a block of {rows} rows from {records} records")
     names = {}
     for _ in range(_count(reader)):
         number = reader.varint()
         names[number] = reader.take(reader.varint()).decode("utf-8", "replace")
     steps, times = _read_integers(reader, rows), _read_integers(reader, rows)
-    columns = {}
+    columns, cells = {}, 0
     for _ in range(_count(reader)):
         number = reader.varint()
-        columns[number] = _read_column(reader, rows)
+        columns[number] = column = _read_column(reader, rows)
+        cells += len(column.values)
+        if cells > spec.MAX_BLOCK_CELLS:
+            raise Damaged(f"a block of more than {spec.MAX_BLOCK_CELLS} values")
     if reader.left:
         raise Damaged(f"{reader.left} bytes after the last column")
     return Block(first, records, steps, times, columns, names)
@@ -276,7 +276,7 @@ def _read_cells(reader: Reader, code: int, count: int) -> Cells:
     raise Damaged(f"column code {code} of a newer localstore")
 
 
-def _read_value(reader: Reader) -> Any:  # noqa: ANN401
+def _read_value(reader: Reader) -> Any:
     try:
         return msgspec.msgpack.decode(reader.take(reader.varint()))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -317,6 +317,8 @@ def _read_integers(reader: Reader, count: int) -> Sequence[int]:
     if width not in _WIDTHS:
         raise Damaged(f"numbers of width {width}")
     above = _read_planes(reader, _WIDTHS[width], count - 1)
-    if least:
-        return list(accumulate((extra + least for extra in above), initial=first))
-    return list(accumulate(above, initial=first))
+    differences = (extra + least for extra in above) if least else above
+    values = list(accumulate(differences, initial=first))
+    if min(values) not in _I64 or max(values) not in _I64:
+        raise Damaged("numbers beyond 64 bits")
+    return values

@@ -41,6 +41,8 @@ class Reader:
             self._at += 1
             number |= (byte & 0x7F) << shift
             if byte < 0x80:
+                if number >> 64:
+                    raise Damaged("a number beyond 64 bits")
                 return number
             shift += 7
 
@@ -82,11 +84,14 @@ def decompress(data: bytes, most: int) -> bytes:
     try:
         parameters = zstandard.get_frame_parameters(data)
         size, window = parameters.content_size, parameters.window_size
-        if size == zstandard.CONTENTSIZE_UNKNOWN or size > most:
+        # A size of 0 is never written, and makes the library skip every check of what follows.
+        if size == zstandard.CONTENTSIZE_UNKNOWN or not 0 < size <= most:
             raise Damaged(f"compressed data that claims {size} bytes, the most is {most}")
         if window > spec.MAX_ZSTD_WINDOW_BYTES:
             raise Damaged(f"compressed data with a window of {window} bytes")
-        return zstandard.ZstdDecompressor().decompress(data, max_output_size=max(size, 1))
+        return zstandard.ZstdDecompressor().decompress(
+            data, max_output_size=size, allow_extra_data=False
+        )
     except zstandard.ZstdError as error:
         raise Damaged("compressed data that does not expand") from error
 

@@ -27,7 +27,7 @@ def decode_record(raw: bytes) -> Record:
         record = _DECODER.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Damaged("a record that is not a msgpack array") from error
-    if len(record) < 2 or not isinstance(record[0], int) or not isinstance(record[1], int):
+    if len(record) < 2 or type(record[0]) is not int or type(record[1]) is not int:
         raise Damaged("a record without kind and time")
     return record
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from localstore import crypto
@@ -28,6 +28,11 @@ _HEAD: Final = struct.Struct("<QQ32sQB7x64s")
 FRAME_HEADER_BYTES: Final = _FRAME.size
 FRAME_OVERHEAD_BYTES: Final = _FRAME.size + _CRC.size
 HEAD_BODY_BYTES: Final = _HEAD.size
+_HEAD_ZEROS: Final = slice(57, 64)
+# Work that a walk may spend on bytes that look like frames and are none. Honest damage costs a
+# few frames; a hostile file may have a mark with a great length in every sixteen bytes.
+_FALSE_FRAME_BYTES: Final = 8 * spec.MAX_FRAME_BODY_BYTES
+_WINDOW_BYTES: Final = 1024 * 1024
 NOTHING_SUPERSEDED: Final = -1
 SEALED_TYPES: Final = frozenset(
     {spec.FrameType.COLUMNS, spec.FrameType.RECORDS, spec.FrameType.RECORD}
@@ -93,6 +98,10 @@ class SegmentHeader:
             len(self.predecessors),
             0,
         )
+
+    def with_key(self, sealed_key: bytes) -> SegmentHeader:
+        """The same header around another sealed segment key."""
+        return replace(self, sealed_key=sealed_key)
 
     def encode(self, device_seed: bytes) -> bytes:
         """The header's bytes, signed with the writer's device key."""
@@ -222,13 +231,16 @@ def scan_frames(buffer: memoryview, offset: int) -> Iterator[Frame | Damaged]:
     """Walk frames from `offset` to the end; damage is yielded, then passed over.
 
     After damage the walk goes on at the next frame that parses, so the loss is bounded by what was
-    damaged. A frame that is cut off at the very end is yielded as `Torn`.
+    damaged. A frame that is cut off at the very end is yielded as `Torn`. The work is bounded too:
+    a file that is nothing but false beginnings of frames is given up as one damage.
     """
+    search = _Search(buffer)
     while offset < len(buffer):
         try:
             frame = decode_frame(buffer, offset)
         except Damaged as problem:
-            found = _next_frame(buffer, offset + 1)
+            search.spend(offset)
+            found = search.next_frame(offset + 1)
             if found is None:
                 yield problem
                 return
@@ -239,16 +251,43 @@ def scan_frames(buffer: memoryview, offset: int) -> Iterator[Frame | Damaged]:
         offset = frame.end
 
 
-def _next_frame(buffer: memoryview, start: int) -> Frame | None:
-    """The first offset from `start` at which a whole frame with a good checksum stands."""
-    data = bytes(buffer[start:])
-    at = data.find(spec.FRAME_MARK)
-    while at >= 0:
-        try:
-            return decode_frame(buffer, start + at)
-        except Damaged:
-            at = data.find(spec.FRAME_MARK, at + 1)
-    return None
+class _Search:
+    """Finds the next whole frame behind damage, with a bound on the bytes it sums in vain."""
+
+    def __init__(self, buffer: memoryview) -> None:
+        self._buffer = buffer
+        self._left = _FALSE_FRAME_BYTES + 4 * len(buffer)
+
+    def spend(self, offset: int) -> None:
+        """Count what `decode_frame` summed at `offset` before it said no."""
+        rest = len(self._buffer) - offset - FRAME_OVERHEAD_BYTES
+        if rest < 0:
+            return
+        mark, _kind, flags, length, _index = _FRAME.unpack_from(self._buffer, offset)
+        plausible = mark == spec.FRAME_MARK and not flags
+        if plausible and length <= min(rest, spec.MAX_FRAME_BODY_BYTES):
+            self._left -= FRAME_HEADER_BYTES + length
+
+    def next_frame(self, start: int) -> Frame | None:
+        """The first offset from `start` at which a whole frame with a good checksum stands."""
+        for at in self._marks(start):
+            if self._left < 0:
+                return None
+            try:
+                return decode_frame(self._buffer, at)
+            except Damaged:
+                self.spend(at)
+        return None
+
+    def _marks(self, start: int) -> Iterator[int]:
+        """Offsets of the mark; windows are copied, for a view cannot be searched."""
+        overlap = len(spec.FRAME_MARK) - 1
+        for window in range(start, len(self._buffer), _WINDOW_BYTES):
+            data = bytes(self._buffer[window : window + _WINDOW_BYTES + overlap])
+            at = data.find(spec.FRAME_MARK)
+            while at >= 0:
+                yield window + at
+                at = data.find(spec.FRAME_MARK, at + 1)
 
 
 def whole_frames_end(buffer: memoryview, offset: int) -> int:
@@ -262,7 +301,7 @@ def whole_frames_end(buffer: memoryview, offset: int) -> int:
             offset = decode_frame(buffer, offset).end
         except Torn as torn:
             # A damaged length also looks like a cut; but behind a cut there is nothing.
-            if _next_frame(buffer, offset + 1) is not None:
+            if _Search(buffer).next_frame(offset + 1) is not None:
                 raise Damaged(torn.problem, offset=offset) from torn
             return offset
     return offset
@@ -282,9 +321,9 @@ class Head:
 
 def encode_head(head: Head, segment: bytes, index: int, device_seed: bytes) -> bytes:
     """A HEAD frame, signed by the writer's device."""
-    unsigned = _HEAD.pack(
-        head.count, head.length, head.chain, head.time_us, head.final, bytes(64)
-    )[:-64]
+    unsigned = _HEAD.pack(head.count, head.length, head.chain, head.time_us, head.final, bytes(64))[
+        :-64
+    ]
     signature = crypto.sign(device_seed, spec.SIGN_HEAD, segment + unsigned)
     return encode_frame(spec.FrameType.HEAD, index, unsigned + signature)
 
@@ -293,7 +332,7 @@ def decode_head(frame: Frame, segment: bytes, device: bytes) -> Head:
     """Parse and verify a HEAD frame.
 
     Raises:
-        Damaged: the body is not a head.
+        Damaged: the body is not a head, or a byte that must be zero is not.
         Forged: not signed by `device` for `segment`.
     """
     body = bytes(frame.body)
@@ -304,6 +343,8 @@ def decode_head(frame: Frame, segment: bytes, device: bytes) -> Head:
         crypto.check_signature(device, spec.SIGN_HEAD, segment + body[:-64], signature)
     except Forged as error:
         raise Forged(error.problem, offset=frame.offset) from error
+    if final > 1 or any(body[_HEAD_ZEROS]):
+        raise Damaged("a head of a newer localstore", offset=frame.offset)
     return Head(count=count, length=length, chain=chain, time_us=time_us, final=bool(final))
 
 

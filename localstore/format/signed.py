@@ -52,13 +52,13 @@ class SignedFile:
     hash: bytes
     raw: bytes = field(repr=False)
 
-    def get(self, name: str, kind: type, size: int | None = None) -> Any:  # noqa: ANN401
+    def get(self, name: str, kind: type, size: int | None = None) -> Any:
         """A field of the body, of the type and size that the format wants.
 
         Raises:
             Damaged: the field is missing, or of another type or size.
         """
-        value = self.body.get(name)
+        value: Any = self.body.get(name)
         wrong_type = not isinstance(value, kind) or (kind is int and isinstance(value, bool))
         if wrong_type or (size is not None and len(value) != size):
             want = f"{kind.__name__}" + (f" of {size} bytes" if size is not None else "")
@@ -102,7 +102,8 @@ def decode(raw: bytes, magic: bytes) -> SignedFile:
 
     Raises:
         Torn: the bytes end early.
-        Damaged: another magic, version or suite, or a body that is not a msgpack map.
+        Damaged: another magic, version or suite, or a body that is not a msgpack map in its
+            shortest form (so that two readers cannot read two things into one signature).
         Forged: the signature does not fit.
     """
     if len(raw) > spec.MAX_SIGNED_FILE_BYTES:
@@ -120,8 +121,11 @@ def decode(raw: bytes, magic: bytes) -> SignedFile:
     crypto.check_signature(signer, SIGN_LABELS[magic], raw[:end], raw[end:])
     try:
         body = msgspec.msgpack.decode(raw[_HEAD.size : end], type=dict[str, Any])
+        shortest = msgspec.msgpack.encode(body) == raw[_HEAD.size : end]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Damaged("a body that is not a msgpack map") from error
+    if not shortest:
+        raise Damaged("a body whose msgpack is not in its shortest form")
     return SignedFile(
         magic=magic,
         kind=kind,

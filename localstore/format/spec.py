@@ -30,6 +30,8 @@ MAX_FRAME_BODY_BYTES: Final = 16 * 1024 * 1024
 MAX_FRAME_CONTENT_BYTES: Final = 64 * 1024 * 1024  # after decompression
 MAX_ZSTD_WINDOW_BYTES: Final = 32 * 1024 * 1024
 MAX_OBJECT_BYTES: Final = 16 * 1024 * 1024
+MAX_BLOCK_ROWS: Final = 1024 * 1024  # of one COLUMNS frame
+MAX_BLOCK_CELLS: Final = 32 * 1024 * 1024  # four bytes can claim 1,024 equal values
 MAX_KEY_CHARS: Final = 1024  # one metric or config key
 BLOCK_RECORDS: Final = 1024
 
