@@ -1,0 +1,66 @@
+"""localstore: private, offline-first experiment tracking.
+
+    import localstore
+
+    run = localstore.init(project="digits", config={"lr": 1e-3})
+    run.log({"loss": 0.5})
+    run.finish()
+
+Records are sealed when `log` returns and survive SIGKILL; `localstore sync now` carries them to
+remotes that a person added. Importing this package starts no thread, opens no socket and writes
+nothing; everything below is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from localstore.errors import ConfigError, LocalStoreError
+    from localstore.query.api import Api
+    from localstore.sdk.mappings import Config, Summary
+    from localstore.sdk.run import Run
+    from localstore.sdk.start import define_metric, finish, init, log
+    from localstore.sdk.values import Histogram
+
+    run: Run | None
+    config: Config
+    summary: Summary
+
+__version__ = "0.1.0"
+__all__ = [
+    "init", "log", "finish", "define_metric", "run", "config", "summary",
+    "Run", "Histogram", "Api",
+    "LocalStoreError", "ConfigError",
+    "__version__",
+]  # fmt: skip
+
+_HOMES = {
+    "init": "localstore.sdk.start",
+    "log": "localstore.sdk.start",
+    "finish": "localstore.sdk.start",
+    "define_metric": "localstore.sdk.start",
+    "Run": "localstore.sdk.run",
+    "Histogram": "localstore.sdk.values",
+    "Api": "localstore.query.api",
+    "LocalStoreError": "localstore.errors",
+    "ConfigError": "localstore.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load public names when they are first used; `run`, `config`, `summary` follow the run."""
+    from importlib import import_module
+
+    if name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    if name in ("run", "config", "summary"):
+        start = import_module("localstore.sdk.start")
+        return start.current() if name == "run" else getattr(start.require(), name)
+    raise AttributeError(f"module 'localstore' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

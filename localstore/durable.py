@@ -8,10 +8,12 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from localstore.layout import DIRECTORY_MODE, FILE_MODE
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TEMPORARY_PREFIX: Final = ".tmp-"
 # Some network file systems cannot sync a folder; their rename is as durable as they are.

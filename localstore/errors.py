@@ -3,6 +3,7 @@
 LocalStoreError                   exit 1
 ├── UsageError                    exit 2    the call or the command line is wrong
 │   ├── BadName                             a name or id breaks the rules
+│   ├── ConfigError                         a config value was set and would change
 │   └── BadSetting                exit 78   a setting breaks the rules
 ├── NotFound                      exit 66   no such run, project, remote or file
 ├── AlreadyExists                 exit 73   what should be new is there
@@ -42,6 +43,10 @@ class UsageError(LocalStoreError):
 
 class BadName(UsageError):
     """A name or an id breaks the rules for names."""
+
+
+class ConfigError(UsageError):
+    """A config value that was set would change, and nobody allowed it."""
 
 
 class BadSetting(UsageError):

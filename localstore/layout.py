@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from localstore.errors import BadName, Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 DIRECTORY_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
@@ -66,7 +66,7 @@ _PATTERNS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class FileName:
-    """A checked name, relative to its project; ids are lower-case hex, empty where there is none."""
+    """A checked name, relative to its project; ids in hex, empty where there is none."""
 
     name: str
     kind: FileKind
@@ -103,7 +103,7 @@ def check_label(what: str, label: str) -> str:
         BadName: empty, over 128 characters, with slash, backslash, colon or control characters, or
             nothing but dots.
     """
-    if not isinstance(label, str) or not label.strip() or len(label) > _MAX_NAME_CHARS:
+    if not label.strip() or len(label) > _MAX_NAME_CHARS:
         raise BadName(f"{what} is {label!r}, want 1 to {_MAX_NAME_CHARS} characters")
     bad = _FORBIDDEN.search(label)
     if bad or not label.strip("."):

@@ -65,7 +65,7 @@ CERT_FIELDS: Final[dict[int, _Fields]] = {
         "generation": (int, None),
         "sign": (bytes, 32),
         "box": (bytes, 32),
-        "revoked": (list, None),
+        "kept": (list, None),
     },
 }
 
@@ -141,7 +141,8 @@ class ProjectState:
     """The folded state of one project.
 
     Attributes:
-        members: user ids that are members now; `roles` says admin or member.
+        roles: what members are now: admin or member. ever_members: and who was one.
+        revoked: hashes of certificates of devices that a later rotation of their user left out.
         tombstones: subject hex → (effective µs, hash of the link).
         refused: links and certificates that were not believed, with the reason.
     """
@@ -195,7 +196,7 @@ class ProjectState:
         """Whether what a device signed at `when_us` (its own claim) may be believed."""
         if device.user not in self.ever_members:
             return Verdict(Belief.REFUSED, "its user was never a member")
-        if device.sign in self.revoked:
+        if device.cert in self.revoked:
             return Verdict(Belief.FLAGGED, "by a revoked device")
         if device.user not in self.roles:
             return Verdict(Belief.FLAGGED, "by a former member")
@@ -260,17 +261,26 @@ def user_id(sign_public: bytes) -> bytes:
 
 
 def _fold_devices(state: ProjectState, certs: Iterable[SignedFile]) -> None:
-    revoked: set[bytes] = set()
+    rotations = []
     for cert in certs:
         user = state.users.get(cert.get("user", bytes, 16))
         if user is None or cert.signer not in user.sign.values():
             state.refused.append((cert.hash.hex(), "not signed by its user"))
             continue
         if cert.kind == CertKind.ROTATION:
-            revoked.update(key for key in cert.get("revoked", list) if isinstance(key, bytes))
+            rotations.append(cert)
         elif cert.kind in (CertKind.DEVICE, CertKind.DEPOSIT):
             _add_device(state, cert, user)
-    state.revoked = frozenset(revoked)
+    # A rotation names the devices that stay. Naming those that go would leave the thief of an old
+    # user key free to certify a new device with it.
+    state.revoked = frozenset(
+        device.cert
+        for device in state.devices.values()
+        for rotation in rotations
+        if rotation.body["user"] == device.user
+        and rotation.body["generation"] > device.generation
+        and device.sign not in rotation.body["kept"]
+    )
 
 
 def _add_device(state: ProjectState, cert: SignedFile, user: User) -> None:

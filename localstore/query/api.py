@@ -1,0 +1,371 @@
+"""`localstore.Api`: the runs of this store, as the tracker API that people know gives them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from localstore import settings
+from localstore.errors import Damaged, NotFound, NotPermitted, StoreError, UsageError
+from localstore.format.columns import flatten
+from localstore.format.spec import DataClass
+from localstore.identity import Vault, now_us
+from localstore.layout import HomePaths
+from localstore.project import Project, Projects
+from localstore.query.cache import RunCache, fingerprint
+from localstore.query.filters import accepts, sort_key
+from localstore.query.history import Table, merge
+from localstore.query.info import RunInfo, fold_info
+from localstore.reading import read_run
+from localstore.sdk.run import local_tails
+from localstore.sdk.summary import SummaryFold
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+
+class StoredRun:
+    """One run of the store, read when asked.
+
+    Attributes:
+        id, name, group, job_type, notes, entity, project: text. tags: list of text.
+        config: dict as it was given. summary: flat dict.
+        state: running, finished, failed or crashed. exit_code: int, or None.
+        created_at: Unix time in seconds.
+        problems: damage that was met, as text; empty when all is well.
+    """
+
+    def __init__(self, project: Project, subject: bytes, info: RunInfo, options: Any) -> None:
+        self._project, self._subject, self._info = project, subject, info
+        self._options = options
+        self._table: Table | None = None
+        self._damage: list[Damaged] = []
+        self.entity, self.project = project.entity, project.name
+        self.id = info.id or subject.hex()
+        self.name = str(info.info.get("name", "")) or self.id
+        self.group = str(info.info.get("group", ""))
+        self.job_type = str(info.info.get("job_type", ""))
+        self.notes = str(info.info.get("notes", ""))
+        self.tags = [str(tag) for tag in info.info.get("tags", [])]
+        self.config: dict[str, Any] = info.config
+
+    @property
+    def path(self) -> str:
+        """`entity/project/id`."""
+        return f"{self.entity}/{self.project}/{self.id}"
+
+    @property
+    def state(self) -> str:
+        """running, finished, failed or crashed."""
+        return self._info.state(now_us())[0]
+
+    @property
+    def exit_code(self) -> int | None:
+        """What the process left with; None while it runs or when it vanished."""
+        return self._info.state(now_us())[1]
+
+    @property
+    def created_at(self) -> float:
+        """When the run began, Unix time in seconds."""
+        return self._info.created_us / 1e6
+
+    @property
+    def updated_at(self) -> float:
+        """When its newest record was made, Unix time in seconds."""
+        seen = [writer.last_seen_us for writer in self._info.writers.values()]
+        return max([self._info.updated_us, *seen]) / 1e6
+
+    @property
+    def gaps(self) -> dict[str, int]:
+        """How many records were dropped while it ran, by reason."""
+        return dict(self._info.gaps)
+
+    @property
+    def flags(self) -> list[str]:
+        """Why its writers deserve a second look, such as a revoked device."""
+        return list(self._info.flags)
+
+    @property
+    def problems(self) -> list[str]:
+        """Damage that was met while reading, each with file and offset."""
+        return [*self._info.problems, *(str(problem) for problem in self._damage)]
+
+    @property
+    def trashed_until(self) -> float | None:
+        """When it will be erased, Unix time in seconds; None when it is not in the trash."""
+        when = self._project.state.trashed(now_us()).get(self._subject.hex())
+        return None if when is None else when / 1e6
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Last values, or what `define_metric` asked for; folded from the points of a run that
+        had no time to say it."""
+        said = flatten(self._info.summary)
+        if self._info.complete:
+            return said
+        fold = SummaryFold()
+        for name, body in self._info.definitions:
+            fold.define(name, body)
+        points = ([0, 0, 0, row] for row in self._values())
+        fold.add_points(points)
+        return {**flatten(fold.values()), **said}
+
+    def _values(self) -> Iterator[dict[str, Any]]:
+        for row in self.table().rows():
+            del row["_step"], row["_timestamp"]
+            yield row
+
+    def table(self) -> Table:
+        """All points of the run, merged over its writers."""
+        if self._table is None:
+            tails = self._options.tail_dir
+            folder = local_tails(tails, self._project, self._subject) if tails else None
+            contents = read_run(
+                self._project, self._subject, (DataClass.METRICS,), self._damage, folder
+            )
+            self._table = merge(contents)
+        return self._table
+
+    def history(
+        self,
+        keys: Sequence[str] | None = None,
+        samples: int | None = None,
+        pandas: bool = True,
+    ) -> Any:
+        """All points as a table.
+
+        Args:
+            keys: which keys; rows without any of them are left out.
+            samples: at most so many rows, evenly spread; None for all.
+            pandas: a pandas frame where pandas is installed, else a dict of lists.
+
+        Returns:
+            A DataFrame, or a dict of lists of one length with None where there is no value, of
+            `_step`, `_timestamp` (s), `_runtime` (s) and the keys.
+        """
+        table = self.table()
+        if samples is not None and 0 < samples < len(table):
+            table = _thin(table, samples)
+        if pandas:
+            try:
+                from localstore.query.frames import to_pandas
+
+                return to_pandas(table, keys, self._info.created_us)
+            except ImportError:
+                pass
+        return self._columns(table, keys)
+
+    def _columns(self, table: Table, keys: Sequence[str] | None) -> dict[str, list[Any]]:
+        rows = list(table.rows(keys))
+        names = dict.fromkeys(name for row in rows for name in row)
+        columns = {name: [row.get(name) for row in rows] for name in names}
+        start = self._info.created_us / 1e6
+        columns["_runtime"] = [row["_timestamp"] - start for row in rows]
+        return columns
+
+    def scan_history(
+        self,
+        keys: Sequence[str] | None = None,
+        min_step: int = 0,
+        max_step: int | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Points one by one, as dicts of what was logged, with `_step`, `_timestamp`, `_runtime`.
+
+        Args:
+            keys: which keys; rows without any of them are left out.
+            min_step, max_step: from and below which step.
+        """
+        start = self._info.created_us / 1e6
+        for row in self.table().rows(keys):
+            if row["_step"] >= min_step and (max_step is None or row["_step"] < max_step):
+                row["_runtime"] = row["_timestamp"] - start
+                yield row
+
+    def delete(self, *, now: bool = False) -> None:
+        """Put the run into the trash, or erase it here at once.
+
+        Raises:
+            NotPermitted: a deposit-only machine.
+        """
+        from localstore.erase import delete_run
+
+        delete_run(self._project, self._subject, now=now, days=self._options.trash_days)
+
+    def undelete(self) -> None:
+        """Take the run out of the trash.
+
+        Raises:
+            NotFound: it is not in the trash.
+        """
+        from localstore.erase import undelete_run
+
+        undelete_run(self._project, self._subject)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the history, as plain values."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "entity": self.entity,
+            "project": self.project,
+            "path": self.path,
+            "state": self.state,
+            "exit_code": self.exit_code,
+            "created_at": _iso(self.created_at),
+            "updated_at": _iso(self.updated_at),
+            "group": self.group,
+            "job_type": self.job_type,
+            "tags": self.tags,
+            "notes": self.notes,
+            "config": self.config,
+            "summary": self.summary,
+            "gaps": self.gaps,
+            "flags": self.flags,
+            "problems": self.problems,
+        }
+
+    def __repr__(self) -> str:
+        return f"<StoredRun {self.path} {self.state}>"
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def _thin(table: Table, samples: int) -> Table:
+    order = table.order if table.order is not None else list(range(len(table.steps)))
+    picked = [order[at * len(order) // samples] for at in range(samples)]
+    return Table(table.steps, table.times_us, table.pieces, picked)
+
+
+class Api:
+    """Reads the runs of a store.
+
+    Args:
+        home: the store's folder; default as for `localstore.init`.
+
+    Attributes:
+        problems: damage met so far, each with file and offset.
+
+    Raises:
+        KeyUnavailable: there is no key, or it does not open.
+        NotPermitted: a deposit-only machine, which may write and not read.
+    """
+
+    def __init__(self, home: str | Path | None = None) -> None:
+        self._options = settings.load({"home": None if home is None else str(home)})
+        self.home = HomePaths(self._options.home_path)
+        self.identity = Vault(self.home).load()
+        if not self.identity.is_member:
+            raise NotPermitted(
+                "this machine has deposit tickets: it may write runs and read none",
+                hint="read them on a machine of the person who made the ticket",
+            )
+        self._projects = Projects(self.home, self.identity)
+        self.problems: list[StoreError] = []
+
+    def projects(self) -> list[str]:
+        """`entity/project` of all projects that can be read here, sorted."""
+        found = {f"{p.entity}/{p.name}" for p in self._projects.all(self.problems)}
+        return sorted(found)
+
+    def runs(
+        self,
+        path: str | None = None,
+        filters: Mapping[str, Any] | None = None,
+        order: str = "-created_at",
+        *,
+        trashed: bool = False,
+    ) -> list[StoredRun]:
+        """Runs of a project, or of all.
+
+        Args:
+            path: `project` or `entity/project`; None for every project.
+            filters: MongoDB-like, for example `{"config.lr": {"$lt": 0.1}, "state": "failed"}`.
+            order: `created_at`, `summary.loss`, `config.lr` …, with `-` from the greatest down.
+            trashed: those in the trash instead.
+
+        Raises:
+            NotFound: no such project.
+            UsageError: a malformed path, filter or order.
+        """
+        found = [run for project in self._find(path) for run in self._of(project)]
+        found = [run for run in found if (run.trashed_until is not None) == trashed]
+        if filters:
+            found = [run for run in found if accepts(filters, run)]
+        key, down = sort_key(order)
+        return sorted(found, key=key, reverse=down)
+
+    def run(self, path: str) -> StoredRun:
+        """One run by `id`, `project/id` or `entity/project/id`; a name that is unique will do.
+
+        Raises:
+            NotFound: no such run.
+            UsageError: the name fits several runs.
+        """
+        place, _, wanted = path.rpartition("/")
+        found = [
+            run
+            for project in self._find(place or None)
+            for run in self._of(project)
+            if wanted in (run.id, run.name)
+        ]
+        by_id = [run for run in found if run.id == wanted]
+        chosen = by_id or found
+        if not chosen:
+            raise NotFound(f"no run {path!r}", hint="`localstore ls` lists the runs of this store")
+        if len(chosen) > 1:
+            paths = ", ".join(sorted(run.path for run in chosen))
+            raise UsageError(f"{path!r} fits several runs: {paths}")
+        return chosen[0]
+
+    def _find(self, path: str | None) -> list[Project]:
+        projects = list(self._projects.all(self.problems))
+        if path is None:
+            return projects
+        parts = path.split("/")
+        if len(parts) > 2 or not all(parts):
+            raise UsageError(f"{path!r} is no path, want PROJECT or ENTITY/PROJECT")
+        found = [p for p in projects if [p.entity, p.name][-len(parts) :] == parts]
+        if not found:
+            raise NotFound(f"no project {path!r} in {self.home.root}")
+        return found
+
+    def _of(self, project: Project) -> list[StoredRun]:
+        """The runs of one project, from the sealed cache where nothing changed."""
+        cache = RunCache(project)
+        out, present = [], set()
+        erased = project.state.erased(now_us())
+        folders = sorted(project.paths.runs.iterdir()) if project.paths.runs.is_dir() else []
+        for folder in folders:
+            if not _is_subject(folder.name) or folder.name in erased:
+                continue
+            try:
+                facts = fingerprint(folder)
+            except FileNotFoundError:
+                continue
+            if not facts:
+                continue
+            present.add(folder.name)
+            info = cache.get(folder.name, facts)
+            if info is None:
+                info = self._read_info(project, bytes.fromhex(folder.name))
+                if not info.problems:
+                    cache.put(folder.name, facts, info)
+            out.append(StoredRun(project, bytes.fromhex(folder.name), info, self._options))
+        cache.save(frozenset(present))
+        return out
+
+    def _read_info(self, project: Project, subject: bytes) -> RunInfo:
+        problems: list[Damaged] = []
+        tails = self._options.tail_dir
+        folder = local_tails(tails, project, subject) if tails else None
+        info = fold_info(read_run(project, subject, (DataClass.META,), problems, folder))
+        info.problems = [str(problem) for problem in problems]
+        self.problems += problems
+        return info
+
+
+def _is_subject(name: str) -> bool:
+    return len(name) == 32 and all(digit in "0123456789abcdef" for digit in name)

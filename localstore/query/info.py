@@ -1,0 +1,114 @@
+"""What the `meta` class of a run says: a fold of its records over all its writers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from localstore.format.spec import RecordKind
+from localstore.sdk.liveness import is_alive
+from localstore.trust import Belief
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from localstore.format.records import Record
+    from localstore.reading import SegmentContent
+
+
+@dataclass(slots=True)
+class WriterFacts:
+    """One process that wrote the run."""
+
+    process: dict[str, Any] = field(default_factory=dict)
+    last_seen_us: int = 0
+    ended: str = ""  # finished or failed; empty while nothing was said
+    exit_code: int = 0
+    succeeded: bool = False  # another writer goes on from where this one stopped
+
+
+@dataclass(slots=True)
+class RunInfo:
+    """Everything of a run but its history; plain values, so that it can be cached."""
+
+    id: str = ""
+    created_us: int = 0
+    updated_us: int = 0
+    info: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    definitions: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    gaps: dict[str, int] = field(default_factory=dict)
+    writers: dict[str, WriterFacts] = field(default_factory=dict)
+    flags: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every writer ended and so left its summary."""
+        return all(w.ended or not w.process for w in self.writers.values())
+
+    def state(self, now_us: int) -> tuple[str, int | None]:
+        """running, finished, failed or crashed, and the exit code."""
+        last = [w for w in self.writers.values() if not w.succeeded and w.process]
+        silent = [w for w in last if not w.ended]
+        if any(is_alive(w.process, w.last_seen_us, now_us) for w in silent):
+            return "running", None
+        failed = [w for w in last if w.ended == "failed"]
+        if failed:
+            return "failed", failed[0].exit_code
+        if silent or not last:
+            return "crashed", None
+        return "finished", 0
+
+
+def fold_info(contents: Iterable[SegmentContent]) -> RunInfo:
+    """Fold the `meta` segments of one run; order is (time, writer, sequence)."""
+    out = RunInfo()
+    records: list[tuple[int, bytes, int, Record]] = []
+    followed: set[bytes] = set()
+    by_segment: dict[bytes, WriterFacts] = {}
+    for content in contents:
+        header = content.header
+        writer = out.writers.setdefault(header.writer.hex(), WriterFacts())
+        writer.last_seen_us = max(writer.last_seen_us, content.last_seen_us)
+        by_segment[header.segment] = writer
+        followed.update(p.segment for p in header.predecessors)
+        if content.verdict.belief is Belief.FLAGGED:
+            out.flags.append(content.verdict.reason)
+        records += ((r[1], header.writer, s, r) for s, r in content.records.items())
+    for segment in followed & by_segment.keys():
+        by_segment[segment].succeeded = True
+    records.sort(key=lambda item: item[:3])
+    for time_us, writer_id, _, record in records:
+        _apply(out, out.writers[writer_id.hex()], time_us, record)
+    return out
+
+
+def _apply(out: RunInfo, writer: WriterFacts, time_us: int, record: Record) -> None:
+    out.created_us = out.created_us or time_us
+    out.updated_us = max(out.updated_us, time_us)
+    match record:
+        case [RecordKind.START, _, dict(start), *_]:
+            writer.process = start.pop("process", {})
+            out.id = str(start.pop("id", out.id))
+            out.info.update(start)
+        case [RecordKind.CONFIG, _, dict(changed), list(deleted), *_]:
+            _update(out.config, changed, deleted)
+        case [RecordKind.SUMMARY, _, dict(changed), list(deleted), *_]:
+            _update(out.summary, changed, deleted)
+        case [RecordKind.STATE, _, str(state), code, *_]:
+            writer.ended = "failed" if state == "failed" else "finished"
+            writer.exit_code = code if isinstance(code, int) else 0
+        case [RecordKind.DEFINE, _, str(name), dict(body), *_]:
+            out.definitions.append((name, body))
+        case [RecordKind.GAP, _, int(count), str(reason), *_]:
+            out.gaps[reason] = out.gaps.get(reason, 0) + count
+        case _:
+            pass  # of a later localstore
+
+
+def _update(target: dict[str, Any], changed: Mapping[str, Any], deleted: Iterable[Any]) -> None:
+    target.update(changed)
+    for key in deleted:
+        target.pop(key, None)

@@ -1,0 +1,65 @@
+"""What a process that goes on with a run must know of its past."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from localstore import crypto
+from localstore.errors import Damaged
+from localstore.format import spec
+from localstore.format.segment import Predecessor, first_chain, scan_frames
+from localstore.format.spec import DataClass
+from localstore.query.history import merge
+from localstore.query.info import fold_info
+from localstore.reading import list_segments, read_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from localstore.project import Project
+
+
+@dataclass(slots=True)
+class Past:
+    """Heads to name, and for those who may read: config, name and the next step."""
+
+    predecessors: dict[int, tuple[Predecessor, ...]] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
+    next_step: int = 0
+
+
+def look_back(project: Project, subject: bytes, tail_folder: Path | None) -> Past:
+    """The past of a run on this disk; damaged parts of it are passed over."""
+    past = Past()
+    problems: list[Damaged] = []
+    heads: dict[int, list[Predecessor]] = {}
+    for files in list_segments(project, subject, problems, tail_folder):
+        raw = project.paths.file(files.name).read_bytes()
+        heads.setdefault(files.header.data_class, []).append(_head(raw, files.header.segment))
+    past.predecessors = {
+        data_class: tuple(found[-spec.MAX_PREDECESSORS :]) for data_class, found in heads.items()
+    }
+    if project.can_read:
+        info = fold_info(read_run(project, subject, (DataClass.META,), problems, tail_folder))
+        past.config, past.name = info.config, str(info.info.get("name", ""))
+        metrics = read_run(project, subject, (DataClass.METRICS,), problems, tail_folder)
+        table = merge(metrics)
+        shown = table.steps if table.order is None else [table.steps[row] for row in table.order]
+        past.next_step = max(shown, default=-1) + 1
+    return past
+
+
+def _head(raw: bytes, segment: bytes) -> Predecessor:
+    """Chain and length of a log up to its last whole frame."""
+    from localstore.format.segment import decode_header
+
+    view = memoryview(raw)
+    _, end = decode_header(view)
+    chain = first_chain(view[:end])
+    for item in scan_frames(view, end):
+        if isinstance(item, Damaged):
+            break
+        chain, end = crypto.chain_step(chain, (item.raw,)), item.end
+    return Predecessor(segment=segment, chain=chain, length=end)

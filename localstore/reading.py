@@ -1,0 +1,303 @@
+"""Opening segments: verify, decrypt, and list what each one holds (docs/format.md, section 6.6).
+
+Damage costs what it damaged: each problem is kept with file and offset, and reading goes on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from localstore import crypto, layout
+from localstore.errors import Damaged, Forged, NotPermitted, Torn
+from localstore.format import spec
+from localstore.format.columns import Block, decode_block
+from localstore.format.packing import unpad
+from localstore.format.records import Record, decode_record, decode_records
+from localstore.format.segment import (
+    Frame,
+    Head,
+    SegmentHeader,
+    decode_head,
+    decode_header,
+    first_chain,
+    scan_frames,
+)
+from localstore.format.spec import FrameType
+from localstore.trust import Belief, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from localstore.project import Project
+
+
+@dataclass(slots=True, kw_only=True)
+class SegmentContent:
+    """What one segment holds, as far as it could be read.
+
+    Attributes:
+        name: the log's name, relative to the project.
+        blocks: COLUMNS frames in order.
+        records: other records by sequence number, those of tails included.
+        problems: damage, each with file and offset.
+        head: the last head that fits, None when there is none.
+        vouched: bytes of the log that `head` signs.
+    """
+
+    name: str
+    header: SegmentHeader
+    verdict: Verdict
+    length: int
+    blocks: list[Block] = field(default_factory=list)
+    records: dict[int, Record] = field(default_factory=dict)
+    problems: list[Damaged] = field(default_factory=list)
+    objects: list[bytes] = field(default_factory=list)
+    head: Head | None = None
+    vouched: int = 0
+    last_seen_us: int = 0
+
+    def in_order(self) -> list[Record]:
+        """The records that stand in no block, by sequence number."""
+        return [self.records[at] for at in sorted(self.records)]
+
+
+class _FrameWalk:
+    """Keyless facts of a log: its frames, their chain and heads."""
+
+    def __init__(self, name: str, raw: bytes) -> None:
+        self.view = memoryview(raw)
+        self.header, self.start = decode_header(self.view)
+        self.name, self.problems = name, list[Damaged]()
+        self.frames: list[Frame] = []
+        self.head: Head | None = None
+        self.vouched = 0
+        self._walk()
+
+    def _walk(self) -> None:
+        chain, whole, count = first_chain(self.view[: self.start]), True, 0
+        heads: list[tuple[Frame, bytes, int]] = []
+        seen: set[int] = set()
+        expected, after_damage = 0, False
+        for item in scan_frames(self.view, self.start):
+            if isinstance(item, Damaged):
+                whole, after_damage = False, True
+                self.problems.append(item.at(self.name))
+                continue
+            if item.index != expected and not (after_damage and item.index > expected):
+                whole = False
+                what = f"frame {item.index} stands where frame {expected} belongs"
+                self.problems.append(Damaged(what, file=self.name, offset=item.offset))
+            if item.kind == FrameType.HEAD and whole:
+                heads.append((item, chain, count))
+            if item.index not in seen:
+                self.frames.append(item)
+                seen.add(item.index)
+            expected, after_damage = max(expected, item.index + 1), False
+            chain = crypto.chain_step(chain, (item.raw,))
+            count += 1
+        self._check_last(heads)
+
+    def _check_last(self, heads: list[tuple[Frame, bytes, int]]) -> None:
+        """The last head vouches for all before it, earlier heads included."""
+        for frame, chain, count in reversed(heads):
+            try:
+                head = decode_head(frame, self.header.segment, self.header.device)
+                if (head.count, head.length, head.chain) != (count, frame.offset, chain):
+                    raise Forged("a head that does not fit what stands before it")
+                self.head, self.vouched = head, frame.end
+            except Damaged as problem:
+                self.problems.append(problem.at(self.name, frame.offset))
+                continue
+            if head.final and frame is not self.frames[-1]:
+                more = Damaged("bytes after the final head", file=self.name, offset=frame.end)
+                self.problems.append(more)
+            return
+
+
+def read_segment(
+    project: Project, name: str, *, tails: Iterable[Path] = (), raw: bytes | None = None
+) -> SegmentContent:
+    """Open one segment with this machine's keys.
+
+    Args:
+        project: open for reading.
+        name: of the log or of a fork copy, relative to the project.
+        tails: files with RECORD frames of the same segment.
+
+    Returns:
+        All that could be read; `problems` names the rest.
+
+    Raises:
+        Damaged: the header cannot be read or believed, so nothing can.
+        NotPermitted: no keyslot here opens the run.
+        OSError: the disk refused.
+    """
+    data = project.paths.file(name).read_bytes() if raw is None else raw
+    try:
+        walk = _FrameWalk(name, data)
+        _check_place(project, name, walk.header)
+        verdict = project.state.judge(walk.header)
+        if verdict.belief is Belief.REFUSED:
+            raise Forged(f"not believed: {verdict.reason}")
+        opener = _opener(project, walk.header)
+    except Damaged as problem:
+        raise problem.at(name) from problem
+    content = SegmentContent(
+        name=name,
+        header=walk.header,
+        verdict=verdict,
+        length=len(data),
+        problems=walk.problems,
+        head=walk.head,
+        vouched=walk.vouched,
+        last_seen_us=walk.head.time_us if walk.head else walk.header.started_us,
+    )
+    covered = _read_frames(content, walk.frames, opener)
+    for path in tails:
+        _read_tail(content, path, opener, covered)
+    return content
+
+
+def _check_place(project: Project, name: str, header: SegmentHeader) -> None:
+    place = layout.parse_name(name)
+    found = (header.project, header.subject.hex(), header.segment.hex())
+    if found != (project.id, place.subject, place.segment):
+        raise Forged("a segment that belongs to another project, run or name")
+
+
+def _opener(project: Project, header: SegmentHeader) -> crypto.FrameOpener:
+    secret = project.class_secret(header.subject, header.pair, header.data_class)
+    key = crypto.unseal(secret, header.sealed_key, header.context())
+    if not crypto.same(crypto.derive(key, spec.LABEL_COMMIT, header.segment), header.commitment):
+        raise Forged("a segment key that its header does not commit to")
+    return crypto.FrameOpener(key, header.segment)
+
+
+def _read_frames(
+    content: SegmentContent, frames: list[Frame], opener: crypto.FrameOpener
+) -> list[range]:
+    """Decode the frames of a log; returns the sequence numbers that they cover."""
+    covered: list[range] = []
+    for frame in frames:
+        try:
+            if frame.kind == FrameType.COLUMNS:
+                block = decode_block(unpad(opener.open(frame.header, frame.body)))
+                content.blocks.append(block)
+                covered.append(range(block.first_sequence, _end(block)))
+            elif frame.kind == FrameType.RECORDS:
+                first, records = decode_records(unpad(opener.open(frame.header, frame.body)))
+                content.records.update(
+                    zip(range(first, first + len(records)), records, strict=True)
+                )
+                covered.append(range(first, first + len(records)))
+            elif frame.kind == FrameType.REF:
+                body = bytes(frame.body)
+                content.objects += [body[at : at + 32] for at in range(0, len(body), 32)]
+            elif frame.kind == FrameType.RECORD:
+                raise Damaged("a tail's record in a log")
+        except Damaged as problem:
+            content.problems.append(problem.at(content.name, frame.offset))
+    return covered
+
+
+def _end(block: Block) -> int:
+    return block.first_sequence + block.record_count
+
+
+def _read_tail(
+    content: SegmentContent, path: Path, opener: crypto.FrameOpener, covered: list[range]
+) -> None:
+    """Add the records of a tail that stand in no block; torn ends are no damage here."""
+    try:
+        view = memoryview(path.read_bytes())
+    except FileNotFoundError:
+        return
+    for item in scan_frames(view, 0):
+        if isinstance(item, Damaged):
+            # A live tail is overwritten from its start: only shipped copies must be whole.
+            if path.suffix == ".tail" and not isinstance(item, Torn):
+                content.problems.append(item.at(f"{content.name}:{path.name}"))
+            continue
+        if any(item.index in some for some in covered) or item.index in content.records:
+            continue
+        try:
+            if item.kind == FrameType.RECORD:
+                record = decode_record(unpad(opener.open(item.header, item.body)))
+                content.records[item.index] = record
+                content.last_seen_us = max(content.last_seen_us, record[1])
+        except Damaged as problem:
+            content.problems.append(problem.at(f"{content.name}:{path.name}", item.offset))
+
+
+# ------------------------------------------------------------------ all of one run
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentFiles:
+    """The files of one segment on disk."""
+
+    name: str
+    tails: tuple[Path, ...]
+    header: SegmentHeader
+
+
+def list_segments(
+    project: Project, subject: bytes, problems: list[Damaged], tail_folder: Path | None = None
+) -> Iterator[SegmentFiles]:
+    """The segments of a run by their headers, which are read without any key.
+
+    Files that cannot be read, or are none of ours, go to `problems`.
+    """
+    folder = project.paths.runs / subject.hex()
+    if not folder.is_dir():
+        return
+    entries = sorted(path.name for path in folder.iterdir())
+    for entry in entries:
+        name = f"runs/{subject.hex()}/{entry}"
+        if not entry.endswith((".log", ".fork")):
+            continue
+        try:
+            segment = layout.parse_name(name).segment
+            with (folder / entry).open("rb") as file:
+                header, _ = decode_header(file.read(spec.MAX_HEADER_BYTES))
+        except FileNotFoundError:
+            continue
+        except Damaged as problem:
+            problems.append(problem.at(name))
+            continue
+        tails = [folder / one for one in entries if one.startswith(segment) and _is_tail(one)]
+        if tail_folder is not None:
+            tails += [tail_folder / f"{segment}.t0", tail_folder / f"{segment}.t1"]
+        yield SegmentFiles(name=name, tails=tuple(tails), header=header)
+
+
+def _is_tail(name: str) -> bool:
+    return name.endswith((".t0", ".t1", ".tail"))
+
+
+def read_run(
+    project: Project,
+    subject: bytes,
+    classes: Iterable[int],
+    problems: list[Damaged],
+    tail_folder: Path | None = None,
+) -> list[SegmentContent]:
+    """All segments of some classes of one run; unreadable ones go to `problems`."""
+    wanted = frozenset(classes)
+    contents = []
+    for files in list_segments(project, subject, problems, tail_folder):
+        if files.header.data_class not in wanted:
+            continue
+        try:
+            content = read_segment(project, files.name, tails=files.tails)
+        except FileNotFoundError:
+            continue
+        except NotPermitted as problem:
+            problems.append(Damaged(str(problem), file=files.name))
+            continue
+        except Damaged as problem:
+            problems.append(problem)
+            continue
+        problems += content.problems
+        contents.append(content)
+    return contents

@@ -1,0 +1,227 @@
+"""Settings: flag > LOCALSTORE_* > project file > user file > default.
+
+The only module that reads the environment. A setting is one row of `SETTINGS`; unknown keys in a
+file and values of a wrong kind are errors that name the file.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from localstore.errors import BadSetting
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PROJECT_FILE: Final = "localstore.toml"
+MODES: Final = ("offline", "disabled")
+RESUMES: Final = ("never", "allow", "must", "auto")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: its kind, default, allowed words and help."""
+
+    kind: type
+    default: Any
+    help: str
+    words: tuple[str, ...] = ()
+    in_files: bool = True
+
+    def parse(self, raw: object, where: str) -> Any:
+        """The value, of this setting's kind.
+
+        Raises:
+            BadSetting: not of its kind, or not one of its words.
+        """
+        value = _from_text(raw, self.kind) if isinstance(raw, str) else raw
+        if self.kind is float and type(value) is int:
+            value = float(value)
+        if self.kind is tuple and isinstance(value, list):
+            value = tuple(value)
+        if type(value) is not self.kind:
+            raise BadSetting(f"{where} is {raw!r}, want {_KINDS[self.kind]}")
+        if self.words and value not in self.words:
+            raise BadSetting(f"{where} is {raw!r}, want one of {', '.join(self.words)}")
+        return value
+
+
+_KINDS: Final = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    tuple: "a list of texts",
+}
+
+
+def _from_text(raw: str, kind: type) -> object:
+    try:
+        if kind is bool:
+            return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[
+                raw.strip().lower()
+            ]
+        if kind is tuple:
+            return tuple(part.strip() for part in raw.split(",") if part.strip())
+        return kind(raw)
+    except (ValueError, KeyError):
+        return raw
+
+
+SETTINGS: Final[dict[str, Setting]] = {
+    "home": Setting(str, "", "folder of the store", in_files=False),
+    "project": Setting(str, "uncategorized", "project of new runs"),
+    "entity": Setting(str, "", "person or team of new runs; empty: yourself"),
+    "mode": Setting(str, "offline", "record, or do nothing at all", MODES),
+    "resume": Setting(str, "", "what to do with a run id that exists", ("", *RESUMES)),
+    "run_id": Setting(str, "", "id of the run", in_files=False),
+    "run_name": Setting(str, "", "name of the run", in_files=False),
+    "run_group": Setting(str, "", "group of the run"),
+    "job_type": Setting(str, "", "job type of the run"),
+    "tags": Setting(tuple, (), "tags of new runs"),
+    "notes": Setting(str, "", "notes of the run", in_files=False),
+    "username": Setting(str, "", "name of your personal entity; empty: the account's name"),
+    "key_storage": Setting(
+        str, "auto", "where a new key is put", ("auto", "keyring", "file"), in_files=True
+    ),
+    "passphrase": Setting(str, "", "opens a protected key; prefer the file", in_files=False),
+    "passphrase_file": Setting(str, "", "file whose first line opens a protected key"),
+    "quiet": Setting(bool, False, "print nothing but warnings"),
+    "tail_dir": Setting(str, "", "node-local folder for live tails, for a home on NFS or Lustre"),
+    "every_rank": Setting(bool, False, "console and system metrics from every rank of a job"),
+    "trash_days": Setting(float, 7.0, "days that a deleted run stays in the trash"),
+    "heartbeat_s": Setting(float, 30.0, "seconds between signed heads of a live run"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting's value, and where it came from."""
+
+    values: Mapping[str, Any]
+    origins: Mapping[str, str]
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.values[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    @property
+    def home_path(self) -> Path:
+        """The home: the setting, else the platform's data folder."""
+        if self.values["home"]:
+            return Path(self.values["home"]).expanduser().absolute()
+        import platformdirs
+
+        return Path(platformdirs.user_data_dir("localstore", appauthor=False))
+
+
+def load(flags: Mapping[str, Any] | None = None, *, folder: Path | None = None) -> Settings:
+    """Read all sources of settings.
+
+    Args:
+        flags: what the caller was given; None values do not count.
+        folder: where the search for `localstore.toml` starts, upwards; default the working folder.
+
+    Raises:
+        BadSetting: an unknown or malformed setting, with its place.
+    """
+    values: dict[str, Any] = {name: setting.default for name, setting in SETTINGS.items()}
+    origins = dict.fromkeys(SETTINGS, "default")
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    home_setting = given.get("home") or os.environ.get("LOCALSTORE_HOME", "")
+    home = Settings({"home": str(home_setting)}, {}).home_path
+    for path in (home / "config.toml", find_project_file(folder or Path.cwd())):
+        if path is not None and path.is_file():
+            for name, value in read_file(path).items():
+                values[name], origins[name] = value, str(path)
+    for name, setting in SETTINGS.items():
+        variable = f"LOCALSTORE_{name.upper()}"
+        raw = os.environ.get(variable)
+        if raw is not None and raw != "":
+            values[name], origins[name] = setting.parse(raw, variable), variable
+    for name, value in given.items():
+        values[name] = SETTINGS[name].parse(value, f"the argument {name}")
+        origins[name] = "argument"
+    return Settings(values, origins)
+
+
+def find_project_file(start: Path) -> Path | None:
+    """The nearest `localstore.toml` from `start` upwards, not beyond a git root."""
+    for folder in (start, *start.parents):
+        if (folder / PROJECT_FILE).is_file():
+            return folder / PROJECT_FILE
+        if (folder / ".git").exists():
+            return None
+    return None
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The settings of one TOML file.
+
+    Raises:
+        BadSetting: not TOML, or a key or value that is none of ours.
+    """
+    try:
+        raw = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadSetting(f"{path}: {error}") from error
+    for name in raw:
+        if name not in SETTINGS or not SETTINGS[name].in_files:
+            known = ", ".join(n for n, s in SETTINGS.items() if s.in_files)
+            raise BadSetting(f"{path}: unknown setting {name!r}, want one of {known}")
+    return {name: SETTINGS[name].parse(value, f"{path}: {name}") for name, value in raw.items()}
+
+
+def take_secret_variable(name: str) -> str:
+    """A secret from the environment, which then forgets it, so that no child or record has it."""
+    return os.environ.pop(f"LOCALSTORE_{name.upper()}", "")
+
+
+def credentials_folder() -> Path | None:
+    """Where systemd put credentials for this service."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return Path(folder) if folder else None
+
+
+def session_bus() -> bool:
+    """Whether a desktop session's bus is there, without which no Linux keyring answers."""
+    return bool(os.environ.get("DBUS_SESSION_BUS_ADDRESS"))
+
+
+def account_name() -> str:
+    """The name of the account, for a first personal entity."""
+    for variable in ("LOGNAME", "USER", "USERNAME"):
+        if os.environ.get(variable):
+            return os.environ[variable]
+    return "me"
+
+
+@dataclass(frozen=True, slots=True)
+class JobRank:
+    """Which of a job's processes this one is."""
+
+    rank: int
+    local_rank: int
+    world_size: int
+
+
+def job_rank() -> JobRank:
+    """Rank facts from torchrun, SLURM or MPI; a single process is rank 0 of 1."""
+
+    def first(*names: str) -> int | None:
+        for name in names:
+            text = os.environ.get(name, "")
+            if text.isdigit():
+                return int(text)
+        return None
+
+    rank = first("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK") or 0
+    local = first("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID")
+    size = first("WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE") or 1
+    return JobRank(rank, rank if local is None else local, size)
