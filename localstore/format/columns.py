@@ -310,9 +310,9 @@ def _read_integers(reader: Reader, count: int) -> Sequence[int]:
     if count == 0:
         raise Damaged("a column of no numbers")
     first, least, width = _read_zigzag(reader), _read_zigzag(reader), reader.byte()
-    if first not in _I64 or first + least * (count - 1) not in _I64:
-        raise Damaged("numbers beyond 64 bits")
     if width == 0:
+        if first not in _I64 or first + least * (count - 1) not in _I64:
+            raise Damaged("numbers beyond 64 bits")
         return range(first, first + least * count, least) if least else [first] * count
     if width not in _WIDTHS:
         raise Damaged(f"numbers of width {width}")

@@ -1,0 +1,1 @@
+"""Tests of the bytes: the document, the vectors, properties and attacks."""
