@@ -1,0 +1,186 @@
+"""What every remote is: the same files under the same names, `projects/<project id>/…`.
+
+`Remote` is the contract; `tests/sync/contract.py` is the suite that every implementation passes.
+More behaviour (retry, limits, statistics) is a Remote around a Remote.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from localstore.errors import Conflict, Damaged, NotFound, Refused, RemoteError
+from localstore.layout import FileName, parse_name
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+MAX_PIECE_BYTES: Final = 4 * 1024 * 1024  # one create, append or read
+_MAX_NAME_CHARS: Final = 256  # the longest name of the format has 148
+_REMOTE_NAME: Final = re.compile(r"projects/(?P<project>[0-9a-f]{64})/(?P<name>[ -~]+)")
+
+
+class Unreachable(RemoteError):
+    """The remote as a whole does not answer: nothing more is asked of it in this sync."""
+
+
+class WrongOffset(Conflict):
+    """An append that does not fit; `size` is what the remote really holds, in bytes."""
+
+    def __init__(self, problem: str, *, size: int) -> None:
+        super().__init__(f"{problem}; the remote holds {size} bytes")
+        self.size = size
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of a remote and its size in bytes."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A remote's word that it holds these bytes: size in bytes, SHA-256 in hex."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a remote lets its user do; a deposit may append and nothing else."""
+
+    can_list: bool = True
+    can_read: bool = True
+    can_delete: bool = True
+
+
+class Remote(Protocol):
+    """A place that keeps files for replicas.
+
+    Every method may raise `Unreachable`, and `Refused` for a name that is not
+    `projects/<64 hex>/<a name that layout.parse_name accepts and replicas exchange>`. A caller
+    must believe nothing that comes back: sizes, names and bytes may all be lies.
+    """
+
+    @property
+    def id(self) -> str:
+        """16 hex digits, random, the same for everybody who uses this remote."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What is allowed here; the rest raises `Refused`."""
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        """Every file whose name begins with `prefix`, in any order, each once.
+
+        Files that are not of the format are passed over.
+        """
+
+    def have(self, names: Collection[str]) -> Mapping[str, int]:
+        """The sizes of those of `names` that are there."""
+
+    def read(self, name: str, offset: int, length: int) -> bytes:
+        """At most `length` bytes from `offset`; fewer only at the end of the file.
+
+        Raises:
+            NotFound: no such file.
+        """
+
+    def digest(self, name: str, length: int) -> bytes:
+        """SHA-256 of the first `length` bytes, computed where the bytes are.
+
+        Raises:
+            NotFound: no such file.
+            Refused: the file is shorter.
+        """
+
+    def create(self, name: str, data: bytes) -> None:
+        """Put a file there, whole or not at all; it is durable on return.
+
+        Idempotent: the same bytes under the same name again are a success.
+
+        Args:
+            data: at most MAX_PIECE_BYTES; what is longer is appended.
+
+        Raises:
+            Conflict: other bytes stand under this name. They are never replaced.
+        """
+
+    def append(self, name: str, offset: int, data: bytes) -> None:
+        """Let a file grow at `offset`, which is its size; durable on return.
+
+        Idempotent: bytes of `data` that stand there already, from this call cut short or made
+        before, are compared and passed over. A cut may leave a part of `data` written.
+
+        Args:
+            data: at most MAX_PIECE_BYTES.
+
+        Raises:
+            NotFound: no such file.
+            WrongOffset: a gap, or other bytes from `offset` on; carries the real size.
+        """
+
+    def delete(self, name: str) -> None:
+        """Remove a file; a success also when it is not there."""
+
+    def receipt(self, name: str) -> Receipt:
+        """What stands under `name`, from the bytes as they lie there, not from memory.
+
+        Raises:
+            NotFound: no such file.
+        """
+
+
+def check_name(name: str) -> tuple[str, FileName]:
+    """The project id and the checked name of a remote's file.
+
+    Raises:
+        Refused: any name that a replica would not exchange.
+    """
+    found = _REMOTE_NAME.fullmatch(name) if len(name) <= _MAX_NAME_CHARS else None
+    if found is None:
+        raise Refused(f"no name of a remote: {name[:_MAX_NAME_CHARS]!r}")
+    try:
+        file = parse_name(found["name"])
+    except Damaged as problem:
+        raise Refused(problem.problem) from None
+    if not file.kind.syncs:
+        raise Refused(f"a {file.kind.value} never leaves its machine")
+    return found["project"], file
+
+
+def check_piece(data: bytes) -> None:
+    """Hold the limit of one create or append.
+
+    Raises:
+        Refused: more than MAX_PIECE_BYTES.
+    """
+    if len(data) > MAX_PIECE_BYTES:
+        raise Refused(f"a piece of {len(data)} bytes, the most is {MAX_PIECE_BYTES}")
+
+
+def missing(name: str) -> NotFound:
+    """The error for a file that is not there."""
+    return NotFound(f"the remote has no {name}")
+
+
+def left_to_append(name: str, offset: int, data: bytes, size: int, present: bytes) -> bytes:
+    """What of an append is still to be written, given what stands from `offset` on.
+
+    Args:
+        size: bytes that the remote holds under `name`.
+        present: at most `len(data)` bytes that stand at `offset` now.
+
+    Raises:
+        WrongOffset: a gap, or bytes that differ.
+    """
+    if offset > size:
+        raise WrongOffset(f"append to {name} at {offset}", size=size)
+    if data[: len(present)] != present:
+        raise WrongOffset(f"other bytes in {name} from {offset}", size=size)
+    return data[len(present) :]
