@@ -9,12 +9,15 @@ import hashlib
 import hmac
 import struct
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import nacl.bindings as sodium
 import nacl.exceptions
 import zstandard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Refused(Exception):
@@ -42,7 +45,7 @@ def padme(length: int) -> int:
         return 128
     e = len(bin(length)) - 3
     s = len(bin(e)) - 2
-    m = 2 ** (e - s) - 1
+    m: int = 2 ** (e - s) - 1
     return (length + m) // (m + 1) * (m + 1)
 
 
@@ -161,15 +164,11 @@ def read_log(log: bytes, class_secret: bytes) -> tuple[list[str], list[Any]]:
                 raise Refused("damaged")
             whole, expected = whole and index == expected, index + 1
             if kind == 4:
-                if not whole:
-                    raise Refused("damaged")
-                final = check_head(f, frame, at, index, chain)
-            elif kind == 3:
+                final = whole and check_head(f, frame, at, index, chain)
+            if kind == 3 or (kind == 4 and not whole):
                 raise Refused("damaged")
-            elif kind == 2:
-                contents.append(read_records(content(f, frame)))
-            elif kind == 1:
-                contents.append(read_columns(content(f, frame)))
+            if kind in SEALED:
+                contents.append(SEALED[kind](content(f, frame)))
             verdicts.append("ok")
         except Refused as problem:
             verdicts.append(problem.why)
@@ -283,13 +282,13 @@ def read_columns(raw: bytes) -> dict[str, Any]:
     columns, total = {}, 0
     for _ in range(data.varint()):
         number, code = data.varint(), data.take(1)[0]
-        present = bits(data, rows) if code & 128 else [True] * rows
-        at = [row for row in range(rows) if present[row]]
+        at: range | list[int] = range(rows)
+        if code & 128:
+            at = [row for row, there in enumerate(bits(data, rows)) if there]
         total += len(at)
         if total > 33554432:
             raise Refused("damaged")
-        values = cells(data, code & 127, len(at))
-        columns[names.get(number, "")] = [[row, v] for row, v in zip(at, values, strict=True)]
+        columns[names.get(number, "")] = (at, cells(data, code & 127, len(at)))
     if data.data:
         raise Refused("damaged")
     return {
@@ -297,5 +296,11 @@ def read_columns(raw: bytes) -> dict[str, Any]:
         "records": records,
         "steps": steps,
         "times": times,
-        "columns": columns,
+        "columns": {
+            name: [[row, v] for row, v in zip(at, values, strict=True)]
+            for name, (at, values) in columns.items()
+        },
     }
+
+
+SEALED: dict[int, Callable[[bytes], Any]] = {1: read_columns, 2: read_records}

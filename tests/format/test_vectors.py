@@ -195,7 +195,9 @@ def test_objects(vector: Vector) -> None:
 
 def test_another_version_of_zstd_gives_another_key_and_another_object() -> None:
     """One key and nonce never encrypt two plaintexts."""
-    one, two = (v for v in load("objects") if v["name"] in ("compressed", "the same by another zstd"))
+    one, two = (
+        v for v in load("objects") if v["name"] in ("compressed", "the same by another zstd")
+    )
     assert one["content"] == two["content"]
     assert one["key"] != two["key"]
     assert one["id"] != two["id"]

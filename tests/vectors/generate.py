@@ -585,7 +585,8 @@ def object_vectors() -> list[Vector]:
         facts = {"key": what[0].hex(), "file": what[1].hex(), "id": base_id, "expect": expect}
         return {**base, "name": name, **facts, **more}
 
-    return vectors + [
+    return [
+        *vectors,
         changed("flipped", (key, flipped), "forged", id=crypto.sha256(raw).hex()),
         changed("flipped, and named so", (key, flipped), "forged"),
         changed("class changed, and named so", (key, other_class), "forged"),
@@ -635,9 +636,7 @@ def example_vectors() -> list[Vector]:
             "frame_key": crypto.derive(log.key, spec.LABEL_FRAME, log.id).hex(),
             "content": plain.hex(),
             "chain": segment.first_chain(log.header).hex(),
-            "chain_after": crypto.chain_step(
-                segment.first_chain(log.header), log.frames[:1]
-            ).hex(),
+            "chain_after": crypto.chain_step(segment.first_chain(log.header), log.frames[:1]).hex(),
             "file": log.raw.hex(),
             "expect": "ok",
             "frames": ["ok", "ok"],
@@ -708,7 +707,9 @@ def example_text() -> str:
         for size, meaning in rows:
             for cut in range(0, size, 32):
                 piece = log.raw[at + cut : at + min(cut + 32, size)]
-                lines.append(f"{at + cut:3}  {piece.hex():<64}  {meaning if not cut else ''}".rstrip())
+                lines.append(
+                    f"{at + cut:3}  {piece.hex():<64}  {meaning if not cut else ''}".rstrip()
+                )
             at += size
     return "\n".join([*lines, "```"])
 
