@@ -13,6 +13,7 @@ import stat
 import struct
 import time
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -332,7 +333,7 @@ class Vault:
     def __init__(self, home: HomePaths, ask: Callable[[], str] | None = None) -> None:
         """`ask` returns a passphrase; without it, settings and then a terminal are asked."""
         self.home = home
-        self._ask = ask or _passphrase
+        self._ask = cache(ask or _passphrase)  # a person is asked once
 
     @property
     def exists(self) -> bool:

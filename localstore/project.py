@@ -62,7 +62,7 @@ class Project:
             self.entity, self.name = deposit.entity, deposit.name
             self.device_seed, self._cert_file = deposit.device_seed, deposit.cert
         else:
-            secrets = self._open_slot(SlotKind.PROJECT, keyslots.project_subject())
+            secrets = self.project_secrets()
             self.naming, self.dedup = secrets[:32], secrets[32:64]
             self.entity, self.name = self._label("entity"), self._label("project")
             self.device_seed, self._cert_file = identity.device_seed, identity.device_cert
@@ -86,6 +86,18 @@ class Project:
             f"no key of this machine opens project {self.paths.id[:16]}",
             hint="only its members can read it; `localstore key show` says who you are here",
         )
+
+    def project_secrets(self) -> bytes:
+        """Naming key, dedup secret and chunker seed, 32 bytes each.
+
+        Raises:
+            NotPermitted: this machine may not read the project.
+            Forged: the keyslot holds something else.
+        """
+        secrets = self._open_slot(SlotKind.PROJECT, keyslots.project_subject())
+        if len(secrets) != 3 * spec.KEY_BYTES:
+            raise Forged("a keyslot that holds no project secrets")
+        return secrets
 
     def _by_user(self, slot: Slot) -> bool:
         return any(
@@ -458,20 +470,25 @@ class Projects:
         """The identity with its user's statements, which a recovered machine learns by syncing."""
         if self.identity.user_certs:
             return self.identity
-        statements: dict[bytes, signed.SignedFile] = {}
-        for paths in self.home.all_projects():
-            for path in paths.certs.iterdir():
-                try:
-                    cert = signed.decode(path.read_bytes(), spec.CERT_MAGIC)
-                except Damaged:
-                    continue
-                of_user = cert.body.get("user") == self.identity.user
-                if of_user and cert.kind in (CertKind.USER, CertKind.ROTATION):
-                    statements[cert.hash] = cert
+        statements = user_statements(self.home, self.identity.user)
         if not statements:
             raise NotFound(
                 "your certificates are not on this machine yet",
                 hint="add the remote that has your projects and `localstore sync now`",
             )
-        ordered = sorted(statements.values(), key=lambda cert: cert.get("generation", int))
-        return replace(self.identity, user_certs=tuple(cert.raw for cert in ordered))
+        return replace(self.identity, user_certs=statements)
+
+
+def user_statements(home: HomePaths, user: bytes) -> tuple[bytes, ...]:
+    """A user's own statements as the projects of this home have them, by generation."""
+    found: dict[int, bytes] = {}
+    for paths in home.all_projects():
+        for path in sorted(paths.certs.iterdir()):
+            try:
+                cert = signed.decode(path.read_bytes(), spec.CERT_MAGIC)
+                ours = cert.body.get("user") == user
+                if ours and cert.kind in (CertKind.USER, CertKind.ROTATION):
+                    found.setdefault(cert.get("generation", int), cert.raw)
+            except Damaged:
+                continue
+    return tuple(found[generation] for generation in sorted(found))

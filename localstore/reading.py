@@ -63,7 +63,7 @@ class SegmentContent:
         return [self.records[at] for at in sorted(self.records)]
 
 
-class _FrameWalk:
+class FrameWalk:
     """Keyless facts of a log: its frames, their chain and heads."""
 
     def __init__(self, name: str, raw: bytes) -> None:
@@ -136,7 +136,7 @@ def read_segment(
     """
     data = project.paths.file(name).read_bytes() if raw is None else raw
     try:
-        walk = _FrameWalk(name, data)
+        walk = FrameWalk(name, data)
         _check_place(project, name, walk.header)
         verdict = project.state.judge(walk.header)
         if verdict.belief is Belief.REFUSED:

@@ -244,7 +244,8 @@ def _fold_users(certs: Iterable[SignedFile], own: frozenset[bytes]) -> dict[byte
         if generation in known.sign:
             # Two rotations of one generation: a thief may have made one. The own one, or else the
             # smaller hash, goes on; everything of this user is flagged until a person decides.
-            users[user] = User(id=user, sign=known.sign, box=known.box, contested=not own)
+            contested = known.sign[generation] not in own
+            users[user] = User(id=user, sign=known.sign, box=known.box, contested=contested)
             continue
         users[user] = User(
             id=user,

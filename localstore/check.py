@@ -1,0 +1,293 @@
+"""`localstore verify`: what is wrong with a home's bytes, by file and offset. Changes nothing.
+
+Three levels (docs/format.md, section 14): every file is what its name says; hashes, signatures,
+chains and heads fit; with keys and `read_data`, every frame opens and decodes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from localstore import crypto, trust
+from localstore.errors import Damaged, Forged, LocalStoreError, NotPermitted, Torn
+from localstore.format import signed, spec
+from localstore.format.segment import scan_frames
+from localstore.identity import now_us
+from localstore.layout import FileKind, FileName, parse_name
+from localstore.project import Project, check_format
+from localstore.reading import FrameWalk, read_segment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from localstore.format.segment import SegmentHeader
+    from localstore.identity import Identity
+    from localstore.layout import HomePaths, ProjectPaths
+
+_SIGNED: Final = {
+    FileKind.LINK: spec.LINK_MAGIC,
+    FileKind.CERT: spec.CERT_MAGIC,
+    FileKind.KEYSLOT: spec.KEYSLOT_MAGIC,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes:
+        kind: damaged, missing, or stray (a file that is none of the format's).
+        file: relative to the project. offset: in bytes.
+        problem: what is wrong.
+    """
+
+    kind: str
+    project: str
+    file: str
+    offset: int
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: projects/{self.project}/{self.file} at {self.offset}: {self.problem}"
+
+
+@dataclass(slots=True, kw_only=True)
+class Inspection:
+    """What was looked at and what was found."""
+
+    files: int = 0
+    bytes: int = 0
+    projects: int = 0
+    opened: int = 0  # segments whose every frame was decrypted
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # cuts by a kill: nothing is wrong with them
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+
+def inspect_home(
+    home: HomePaths,
+    identity: Identity | None,
+    *,
+    read_data: bool = False,
+    on_file: Callable[[str], None] | None = None,
+) -> Inspection:
+    """Look at every file of every project.
+
+    Args:
+        identity: needed for `read_data`; without it, or without the project's keys, frames stay
+            closed and a note says so.
+        on_file: called with each name, for a progress display.
+    """
+    out = Inspection()
+    for paths in home.all_projects():
+        out.projects += 1
+        _ProjectCheck(paths, out, on_file).run(identity if read_data else None)
+        if read_data and identity is None:
+            out.notes.append(f"project {paths.id[:16]}: no key here, frames were not opened")
+    return out
+
+
+class _ProjectCheck:
+    """One project on its way through the levels."""
+
+    def __init__(
+        self, paths: ProjectPaths, out: Inspection, on_file: Callable[[str], None] | None
+    ) -> None:
+        self.paths, self.out, self._on_file = paths, out, on_file
+        self._lengths: dict[str, int] = {}
+        self._wanted: list[tuple[str, str, int, str]] = []
+        self._headers: dict[str, SegmentHeader] = {}
+        self._damaged: set[str] = set()
+
+    def run(self, identity: Identity | None) -> None:
+        for name in self.paths.names():
+            if self._on_file is not None:
+                self._on_file(name)
+            self._check_name(name)
+        self._check_wanted()
+        self._check_receipts()
+        self._check_writers()
+        if identity is not None:
+            self._open_all(identity)
+
+    def _say(self, problem: LocalStoreError, name: str, kind: str = "damaged") -> None:
+        offset = problem.offset if isinstance(problem, Damaged) else 0
+        text = problem.problem if isinstance(problem, Damaged) else str(problem)
+        finding = Finding(kind=kind, project=self.paths.id, file=name, offset=offset, problem=text)
+        if finding not in self.out.findings:
+            self.out.findings.append(finding)
+        self._damaged.add(name)
+
+    # -------------------------------------------------------------- without keys
+    def _check_name(self, name: str) -> None:
+        if "/.tmp-" in name:
+            self.out.notes.append(f"{name}: left by a crash, harmless")
+            return
+        try:
+            file = parse_name(name)
+        except Damaged as problem:
+            self._say(problem, name, "stray")
+            return
+        try:
+            raw = self.paths.file(name).read_bytes()
+        except FileNotFoundError:
+            return  # erased or finished while we looked
+        except OSError as error:
+            self._say(Damaged(f"cannot be read: {error.strerror}"), name)
+            return
+        self.out.files += 1
+        self.out.bytes += len(raw)
+        try:
+            self._check_bytes(file, raw)
+        except Damaged as problem:
+            self._say(problem, name)
+
+    def _check_bytes(self, file: FileName, raw: bytes) -> None:
+        match file.kind:
+            case FileKind.FORMAT:
+                check_format(raw, self.paths.id)
+            case FileKind.LINK | FileKind.CERT | FileKind.KEYSLOT:
+                self._check_signed(file, raw)
+            case FileKind.LOG | FileKind.FORK:
+                self._check_log(file, raw)
+            case FileKind.TAIL_COPY | FileKind.LIVE_TAIL:
+                self._check_tail(file, raw)
+            case FileKind.OBJECT:
+                if crypto.sha256(raw).hex() != file.hash:
+                    raise Forged("its bytes do not hash to its name")
+
+    def _check_signed(self, file: FileName, raw: bytes) -> None:
+        found = signed.decode(raw, _SIGNED[file.kind])
+        if not found.hash.hex().startswith(file.hash):
+            raise Forged("its bytes do not hash to its name")
+        if found.project not in (signed.NO_PROJECT, bytes.fromhex(self.paths.id)):
+            raise Forged("it belongs to another project")
+
+    def _check_log(self, file: FileName, raw: bytes) -> None:
+        walk = FrameWalk(file.name, raw)
+        header = walk.header
+        found = (header.project.hex(), header.subject.hex(), header.segment.hex())
+        if found != (self.paths.id, file.subject, file.segment):
+            raise Forged("a segment that belongs to another project, run or name")
+        self._headers[file.name] = header
+        if file.kind is FileKind.LOG:
+            self._lengths[file.segment] = len(raw)
+            self._wanted += (
+                (file.name, p.segment.hex(), p.length, "a later segment")
+                for p in header.predecessors
+            )
+        for problem in walk.problems:
+            self._frame_problem(problem, file, len(raw))
+
+    def _check_tail(self, file: FileName, raw: bytes) -> None:
+        copy = file.kind is FileKind.TAIL_COPY
+        if copy and not signed.file_hash(raw).hex().startswith(file.hash):
+            raise Forged("its bytes do not hash to its name")
+        for item in scan_frames(memoryview(raw), 0):
+            if isinstance(item, Damaged) and (copy or not isinstance(item, Torn)):
+                self._frame_problem(item, file, len(raw))
+
+    def _frame_problem(self, problem: Damaged, file: FileName, length: int) -> None:
+        if isinstance(problem, Torn):
+            cut = length - problem.offset
+            self.out.notes.append(f"{file.name}: a write was cut {cut} bytes before the end")
+        else:
+            self._say(problem, file.name)
+
+    def _check_wanted(self) -> None:
+        """A later segment remembers how long its predecessor was."""
+        for name, segment, length, who in self._wanted:
+            have = self._lengths.get(segment)
+            subject = name.split("/")[1]
+            missing = f"runs/{subject}/{segment}.log"
+            if have is None and not self._pruned(subject, segment):
+                self._say(Damaged(f"{who} continues it, and it is not here"), missing, "missing")
+            elif have is not None and have < length:
+                problem = Damaged(f"{who} saw {length} bytes, {have} are here", offset=have)
+                self._say(problem, missing, "missing")
+
+    def _pruned(self, subject: str, segment: str) -> bool:
+        return (self.paths.root / "stubs" / subject / segment).exists()
+
+    def _check_receipts(self) -> None:
+        """What a remote acknowledged from here was here."""
+        latest: dict[str, int] = {}
+        if self.paths.receipts.is_dir():
+            for path in sorted(self.paths.receipts.glob("*.jsonl")):
+                for name, size in _acknowledged(path.read_bytes()):
+                    latest[name] = max(latest.get(name, 0), size)
+        state = self._state()
+        erased = state.erased(now_us()) if state else frozenset()
+        for name, size in sorted(latest.items()):
+            try:
+                file = parse_name(name)
+            except Damaged:
+                continue
+            if file.subject in erased or self._pruned(file.subject, file.segment):
+                continue
+            path = self.paths.file(name)
+            have = path.stat().st_size if path.exists() else 0
+            if have < size and file.kind is not FileKind.KEYSLOT:
+                problem = Damaged(
+                    f"a remote acknowledged {size} bytes, {have} are here", offset=have
+                )
+                self._say(problem, name, "missing")
+
+    def _state(self) -> trust.ProjectState | None:
+        try:
+            return trust.read_project(self.paths)
+        except Damaged as problem:
+            self._say(problem, "links")
+            return None
+
+    def _check_writers(self) -> None:
+        """Whoever signed a segment must be somebody that the project knows."""
+        state = self._state()
+        if state is None:
+            return
+        for name, header in self._headers.items():
+            verdict = state.judge(header)
+            if verdict.belief is trust.Belief.REFUSED:
+                self._say(Forged(verdict.reason), name)
+            elif verdict.belief is trust.Belief.FLAGGED:
+                self.out.notes.append(f"{name}: {verdict.reason}")
+        for what, reason in state.refused:
+            if "/" not in what:
+                self._say(Damaged(f"not believed: {reason}"), f"links/{what}")
+
+    # -------------------------------------------------------------- with keys
+    def _open_all(self, identity: Identity) -> None:
+        try:
+            project = Project(self.paths, identity)
+        except (NotPermitted, Damaged) as problem:
+            self.out.notes.append(f"project {self.paths.id[:16]} was not opened: {problem}")
+            return
+        for name in self._headers:
+            try:
+                content = read_segment(project, name)
+            except (NotPermitted, Damaged) as problem:
+                self._say(problem, name)
+                continue
+            except FileNotFoundError:
+                continue
+            self.out.opened += 1
+            for damage in content.problems:
+                if not isinstance(damage, Torn):
+                    self._say(damage, name)
+
+
+def _acknowledged(raw: bytes) -> Iterator[tuple[str, int]]:
+    for line in raw.splitlines():
+        try:
+            entry = json.loads(line)
+            name, size = entry["name"], entry["size"]
+        except (ValueError, KeyError, TypeError):
+            continue
+        if isinstance(name, str) and isinstance(size, int):
+            yield name, size
