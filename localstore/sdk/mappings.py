@@ -44,15 +44,11 @@ class _Attributes(MutableMapping[str, Any]):
         del self[key]
 
     def __repr__(self) -> str:
-        return repr(dict(self))
-
-    def keys(self) -> Any:
-        """The keys, in the order in which they came."""
-        return dict(self).keys()
+        return repr(self._values)
 
     def as_dict(self) -> dict[str, Any]:
         """A copy as a plain dict."""
-        return dict(self)
+        return dict(self._values)
 
 
 class Config(_Attributes):
