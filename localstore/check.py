@@ -38,7 +38,8 @@ class Finding:
     """One thing that is wrong.
 
     Attributes:
-        kind: damaged, missing, or stray (a file that is none of the format's).
+        kind: damaged, missing, stray (a file that is none of the format's), or unbelieved (whole,
+            but nobody known vouches for it, perhaps because another file is damaged).
         file: relative to the project. offset: in bytes.
         problem: what is wrong.
     """
@@ -68,6 +69,12 @@ class Inspection:
     def ok(self) -> bool:
         """Whether nothing is wrong."""
         return not self.findings
+
+    def to_heal(self) -> list[tuple[str, str]]:
+        """Project id and name of each file that other bytes should stand in."""
+        return [
+            (one.project, one.file) for one in self.findings if one.kind in ("damaged", "missing")
+        ]
 
 
 def inspect_home(
@@ -243,7 +250,7 @@ class _ProjectCheck:
         try:
             return trust.read_project(self.paths)
         except Damaged as problem:
-            self._say(problem, "links")
+            self._say(problem, "links", "unbelieved")
             return None
 
     def _check_writers(self) -> None:
@@ -254,12 +261,12 @@ class _ProjectCheck:
         for name, header in self._headers.items():
             verdict = state.judge(header)
             if verdict.belief is trust.Belief.REFUSED:
-                self._say(Forged(verdict.reason), name)
+                self._say(Forged(verdict.reason), name, "unbelieved")
             elif verdict.belief is trust.Belief.FLAGGED:
                 self.out.notes.append(f"{name}: {verdict.reason}")
         for what, reason in state.refused:
             if "/" not in what:
-                self._say(Damaged(f"not believed: {reason}"), f"links/{what}")
+                self._say(Damaged(f"not believed: {reason}"), f"links/{what}", "unbelieved")
 
     # -------------------------------------------------------------- with keys
     def _open_all(self, identity: Identity) -> None:

@@ -33,8 +33,13 @@ def repair(remotes: tuple[str, ...], dry_run: bool, read_data: bool, as_json: bo
     paths = home_paths()
     identity = Vault(paths).load() if read_data else None
     found = inspect_home(paths, identity, read_data=read_data)
-    damaged = [(one.project, one.file) for one in found.findings if one.kind != "stray"]
-    report: Any = _engine()(home(), damaged, remotes=remotes or None, dry_run=dry_run)
+    engine = _engine()
+    report: Any = engine(home(), found.to_heal(), remotes=remotes or None, dry_run=dry_run)
+    if found.findings and not dry_run:
+        left = inspect_home(paths, identity, read_data=read_data).findings
+        known = {name for name, _ in report.failed}
+        names = ((f"projects/{one.project}/{one.file}", one.problem) for one in left)
+        report.failed += (pair for pair in names if pair[0] not in known)
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=2))
     else:

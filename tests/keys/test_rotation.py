@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,6 +19,9 @@ from localstore.reading import read_run
 from localstore.rotation import adopt_rotations, list_devices, revoke_device
 from localstore.trust import read_project
 from tests.keys.conftest import carry, record, recover
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture

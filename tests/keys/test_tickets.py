@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,6 +15,9 @@ from localstore.project import Project, Projects
 from localstore.reading import read_run
 from localstore.tickets import enroll, make_ticket
 from tests.keys.conftest import carry, record
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _HOUR_US = 3_600_000_000
 
