@@ -242,7 +242,7 @@ def scan_frames(buffer: memoryview, offset: int) -> Iterator[Frame | Damaged]:
             search.spend(offset)
             found = search.next_frame(offset + 1)
             if found is None:
-                yield problem
+                yield _cut_or_damage(buffer, offset, problem)
                 return
             yield Damaged(problem.problem, offset=offset)
             offset = found.offset
@@ -303,8 +303,24 @@ def whole_frames_end(buffer: memoryview, offset: int) -> int:
             # A damaged length also looks like a cut; but behind a cut there is nothing.
             if _Search(buffer).next_frame(offset + 1) is not None:
                 raise Damaged(torn.problem, offset=offset) from torn
+            problem = _cut_or_damage(buffer, offset, torn)
+            if not isinstance(problem, Torn):
+                raise problem from torn
             return offset
     return offset
+
+
+def _cut_or_damage(buffer: memoryview, offset: int, problem: Damaged) -> Damaged:
+    """A last frame that seems cut may be whole but for its length: then its checksum fits."""
+    rest = len(buffer) - offset - FRAME_OVERHEAD_BYTES
+    if not isinstance(problem, Torn) or not 0 <= rest <= spec.MAX_FRAME_BODY_BYTES:
+        return problem
+    mark, kind, flags, _length, index = _FRAME.unpack_from(buffer, offset)
+    body = buffer[offset + FRAME_HEADER_BYTES : len(buffer) - _CRC.size]
+    summed = zlib.crc32(body, zlib.crc32(_FRAME.pack(mark, kind, flags, rest, index)))
+    if _CRC.unpack_from(buffer, len(buffer) - _CRC.size)[0] == summed:
+        return Damaged("a frame whose length is wrong", offset=offset)
+    return problem
 
 
 # ------------------------------------------------------------------ heads and references
