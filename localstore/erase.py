@@ -7,7 +7,11 @@ replica that learns of it (docs/format.md, section 10.4).
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from localstore.durable import sync_folder
 from localstore.errors import NotFound, UsageError
@@ -15,8 +19,12 @@ from localstore.format.spec import LinkKind
 from localstore.identity import now_us
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
     from localstore.layout import ProjectPaths
     from localstore.project import Project
+    from localstore.remotes import RemoteEntry
 
 _DAY_US: Final = 86_400 * 1_000_000
 
@@ -66,9 +74,119 @@ def sweep(paths: ProjectPaths, erased: frozenset[str]) -> int:
     """
     swept = 0
     for subject in erased:
-        for folder in (paths.keys / subject, paths.runs / subject, paths.root / "stubs" / subject):
+        for folder in _folders(paths, subject):
             if folder.is_dir():
                 shutil.rmtree(folder)
                 sync_folder(folder.parent)
                 swept += 1
     return swept
+
+
+def _folders(paths: ProjectPaths, subject: str) -> tuple[Path, ...]:
+    """Everything of one subject, its keyslots first."""
+    return paths.keys / subject, paths.runs / subject, paths.root / "stubs" / subject
+
+
+def extent(paths: ProjectPaths, subject: str) -> tuple[int, int]:
+    """How many files of a subject (hex) lie here, and their bytes. Key-free."""
+    sizes = [
+        file.stat().st_size
+        for folder in _folders(paths, subject)
+        if folder.is_dir()
+        for file in folder.iterdir()
+    ]
+    return len(sizes), sum(sizes)
+
+
+# ------------------------------------------------------------------ how far it has come
+class Progress(Enum):
+    """How far an erasure has come in one place."""
+
+    TRASH = "in the trash"  # the tombstone is not in force yet
+    PENDING = "pending"  # something is there, or was when we last heard
+    DONE = "done"  # everything that was there is acknowledged to be gone
+    NEVER_THERE = "never there"  # as far as this home knows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erasure:
+    """One tombstone: its subject (hex), when it is in force (µs), and how far it has come.
+
+    Attributes:
+        here: on this disk. remotes: by the remote's name.
+    """
+
+    subject: str
+    effective_us: int
+    here: Progress
+    remotes: Mapping[str, Progress] = field(default_factory=dict)
+
+
+class _Receipt(msgspec.Struct, frozen=True):
+    name: str
+    size: int
+
+
+def erasure_status(
+    paths: ProjectPaths,
+    tombstones: Mapping[str, tuple[int, bytes]],
+    remotes: Iterable[RemoteEntry],
+    now_us: int,
+) -> list[Erasure]:
+    """How far the erasures of one project have come, soonest first. Key-free, asks no remote.
+
+    What a remote did is read from its receipts (docs/format.md, section 12): of a file that it
+    acknowledged to be gone, the last line has size 0. Nothing else is believed.
+
+    Args:
+        tombstones: as `ProjectState` has them: subject hex → (effective µs, link).
+        remotes: those of this home.
+    """
+    held = {one.name: _held(paths.receipts / f"{one.id}.jsonl") for one in remotes}
+    out = []
+    for subject, (effective, _) in sorted(tombstones.items(), key=lambda item: (item[1], item[0])):
+        waiting = effective > now_us
+        there = {
+            name: Progress.TRASH if waiting else _progress(files.get(subject))
+            for name, files in held.items()
+        }
+        here = Progress.PENDING if extent(paths, subject)[0] else Progress.DONE
+        out.append(
+            Erasure(
+                subject=subject,
+                effective_us=effective,
+                here=Progress.TRASH if waiting else here,
+                remotes=there,
+            )
+        )
+    return out
+
+
+def _progress(sizes: Mapping[str, int] | None) -> Progress:
+    if sizes is None:
+        return Progress.NEVER_THERE
+    return Progress.PENDING if any(sizes.values()) else Progress.DONE
+
+
+def _held(receipts: Path) -> dict[str, dict[str, int]]:
+    """By subject (hex): the last size that a remote acknowledged for each file."""
+    out: dict[str, dict[str, int]] = {}
+    for line in _receipt_lines(receipts):
+        folder, _, rest = line.name.partition("/")
+        subject, _, file = rest.partition("/")
+        if folder in ("runs", "keys") and file:
+            out.setdefault(subject, {})[line.name] = line.size
+    return out
+
+
+def _receipt_lines(path: Path) -> Iterator[_Receipt]:
+    """Lines that can be read; a torn last one is none."""
+    if not path.exists():
+        return
+    decode = msgspec.json.Decoder(_Receipt).decode
+    data = path.read_bytes()
+    for raw in data[: data.rfind(b"\n") + 1].splitlines():
+        try:
+            yield decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue

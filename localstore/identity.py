@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from localstore import crypto, settings
-from localstore.durable import make_folder, replace_file
+from localstore.durable import make_folder, replace_file, sync_folder
 from localstore.errors import (
     AlreadyExists,
     Damaged,
@@ -350,8 +350,7 @@ class Vault:
 
     def protected(self) -> bool:
         """Whether a passphrase is needed."""
-        path = self.home.identity / SECRET_FILE
-        return path.exists() and path.read_bytes()[5] == Protection.ARGON2ID
+        return self.exists and self._content()[5:6] == bytes((Protection.ARGON2ID,))
 
     def load(self) -> Identity:
         """The identity of this home.
@@ -360,18 +359,21 @@ class Vault:
             KeyUnavailable: there is none, or it does not open.
             NotPermitted: the key file may be read by others, or belongs to somebody else.
         """
+        return unlock(self._content(), self._ask)
+
+    def _content(self) -> bytes:
         credential = self._credential()
         if credential is not None:
-            return unlock(credential.read_bytes(), self._ask)
+            return credential.read_bytes()
         if (self.home.identity / KEYRING_FILE).exists():
-            return unlock(self._from_keyring(), self._ask)
+            return self._from_keyring()
         path = self.home.identity / SECRET_FILE
         if not path.exists():
             raise KeyUnavailable(
                 f"no key in {self.home.root}",
                 hint="start a run here, or move your key with `localstore key recover`",
             )
-        return unlock(_read_private(path), self._ask)
+        return read_private(path)
 
     def _credential(self) -> Path | None:
         folder = settings.credentials_folder()
@@ -406,6 +408,7 @@ class Vault:
             if self.home.identity.is_dir():
                 return False
             raise
+        sync_folder(self.home.root)
         return True
 
     def save(self, identity: Identity, passphrase: str | None = None) -> None:
@@ -452,7 +455,12 @@ class Vault:
         return base64.b64decode(text)
 
 
-def _read_private(path: Path) -> bytes:
+def read_private(path: Path) -> bytes:
+    """The content of a file that nobody else may read.
+
+    Raises:
+        NotPermitted: its mode lets others in, or it belongs to somebody else.
+    """
     facts = path.stat()
     if facts.st_uid != os.getuid() or stat.S_IMODE(facts.st_mode) & 0o077:
         raise NotPermitted(
@@ -491,7 +499,7 @@ def _passphrase() -> str:
         return given
     path = settings.load().passphrase_file
     if path:
-        return _read_private(Path(path)).decode().split("\n", 1)[0]
+        return read_private(Path(path)).decode().split("\n", 1)[0]
     import getpass
     import sys
 

@@ -51,6 +51,11 @@ class StoredRun:
         self.config: dict[str, Any] = info.config
 
     @property
+    def subject(self) -> str:
+        """Name of its folder, 32 hex digits: all that is left to name it by once it is erased."""
+        return self._subject.hex()
+
+    @property
     def path(self) -> str:
         """`entity/project/id`."""
         return f"{self.entity}/{self.project}/{self.id}"
@@ -201,6 +206,12 @@ class StoredRun:
         from localstore.erase import undelete_run
 
         undelete_run(self._project, self._subject)
+
+    def extent(self) -> tuple[int, int]:
+        """How many files it has on this disk, keyslots included, and their bytes."""
+        from localstore.erase import extent
+
+        return extent(self._project.paths, self._subject.hex())
 
     def to_dict(self) -> dict[str, Any]:
         """All but the history, as plain values."""
