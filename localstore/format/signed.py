@@ -89,9 +89,14 @@ def encode(
     )
     signed = head + packed
     raw = signed + crypto.sign(seed, SIGN_LABELS[magic], signed)
-    if len(raw) > spec.MAX_SIGNED_FILE_BYTES:
-        raise Damaged(f"a signed file of {len(raw)} bytes, the most is 64 KiB")
+    _check_length(raw, magic)
     return raw
+
+
+def _check_length(raw: bytes, magic: bytes) -> None:
+    most = spec.MAX_TICKET_BYTES if magic == spec.TICKET_MAGIC else spec.MAX_SIGNED_FILE_BYTES
+    if len(raw) > most:
+        raise Damaged(f"a signed file of {len(raw)} bytes, the most is {most}")
 
 
 def decode(raw: bytes, magic: bytes) -> SignedFile:
@@ -106,8 +111,7 @@ def decode(raw: bytes, magic: bytes) -> SignedFile:
             shortest form (so that two readers cannot read two things into one signature).
         Forged: the signature does not fit.
     """
-    if len(raw) > spec.MAX_SIGNED_FILE_BYTES:
-        raise Damaged(f"a signed file of {len(raw)} bytes, the most is 64 KiB")
+    _check_length(raw, magic)
     if len(raw) < _HEAD.size + spec.SIGNATURE_BYTES:
         raise Torn(f"a signed file of {len(raw)} bytes")
     found, version, suite, kind, flags, project, signer, created_us, length = _HEAD.unpack_from(raw)

@@ -24,6 +24,7 @@ PAD_FLOOR_BYTES: Final = 128
 
 # -- limits: what a reader refuses before it allocates
 MAX_SIGNED_FILE_BYTES: Final = 64 * 1024
+MAX_TICKET_BYTES: Final = 4 * 1024 * 1024  # carries all links of its project
 MAX_HEADER_BYTES: Final = 64 * 1024
 MAX_PREDECESSORS: Final = 1024
 MAX_FRAME_BODY_BYTES: Final = 16 * 1024 * 1024

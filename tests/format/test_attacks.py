@@ -79,12 +79,14 @@ def test_a_signature_of_one_kind_is_none_of_another(magic: bytes) -> None:
 
 
 def test_a_signed_file_with_a_giant_length_is_refused() -> None:
-    raw = bytearray(SIGNED[b"LSLK"])
-    raw[80:84] = b"\xff" * 4
+    link = bytearray(SIGNED[b"LSLK"])
+    link[80:84] = b"\xff" * 4
     with pytest.raises(Torn):
-        signed.decode(bytes(raw), b"LSLK")
-    with pytest.raises(Damaged, match="64 KiB"):
-        signed.decode(SIGNED[b"LSLK"] + bytes(spec.MAX_SIGNED_FILE_BYTES), b"LSLK")
+        signed.decode(bytes(link), b"LSLK")
+    for magic, raw in SIGNED.items():
+        most = spec.MAX_TICKET_BYTES if magic == b"LSTK" else spec.MAX_SIGNED_FILE_BYTES
+        with pytest.raises(Damaged, match=f"the most is {most}"):
+            signed.decode(raw + bytes(most), magic)
 
 
 @many
