@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from localstore import crypto, keyslots, trust
-from localstore.durable import create_file, make_folder, replace_file
+from localstore.durable import create_file, make_folder, replace_file, sync_folder
 from localstore.errors import Damaged, Forged, NotFound, NotPermitted, StoreError
 from localstore.format import signed, spec
 from localstore.format.spec import CertKind, DataClass, LinkKind, SlotKind
@@ -190,6 +190,7 @@ class Project:
         make_folder(self.paths.keys)
         try:
             (self.paths.keys / subject.hex()).mkdir(mode=0o700)
+            sync_folder(self.paths.keys)
         except FileExistsError:
             deadline = time.monotonic() + _PAIR_WAIT_S
             while time.monotonic() < deadline:
@@ -442,6 +443,7 @@ class Projects:
         except OSError:
             if not paths.root.exists():
                 raise
+        sync_folder(self.home.projects)
 
     def _create(self, pointer: Path, entity: str, name: str) -> tuple[Project, bool]:
         identity = self._with_user_certs()

@@ -134,6 +134,8 @@ def read_segment(
         NotPermitted: no keyslot here opens the run.
         OSError: the disk refused.
     """
+    # Tails first: their records go from there into the log, never back.
+    tail_bytes = [(path.name, data) for path in tails if (data := _tail_bytes(path))]
     data = project.paths.file(name).read_bytes() if raw is None else raw
     try:
         walk = FrameWalk(name, data)
@@ -155,9 +157,16 @@ def read_segment(
         last_seen_us=walk.head.time_us if walk.head else walk.header.started_us,
     )
     covered = _read_frames(content, walk.frames, opener)
-    for path in tails:
-        _read_tail(content, path, opener, covered)
+    for tail, tail_data in tail_bytes:
+        _read_tail(content, tail, tail_data, opener, covered)
     return content
+
+
+def _tail_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def _check_place(project: Project, name: str, header: SegmentHeader) -> None:
@@ -207,18 +216,14 @@ def _end(block: Block) -> int:
 
 
 def _read_tail(
-    content: SegmentContent, path: Path, opener: crypto.FrameOpener, covered: list[range]
+    content: SegmentContent, tail: str, raw: bytes, opener: crypto.FrameOpener, covered: list[range]
 ) -> None:
     """Add the records of a tail that stand in no block; torn ends are no damage here."""
-    try:
-        view = memoryview(path.read_bytes())
-    except FileNotFoundError:
-        return
-    for item in scan_frames(view, 0):
+    for item in scan_frames(memoryview(raw), 0):
         if isinstance(item, Damaged):
             # A live tail is overwritten from its start: only shipped copies must be whole.
-            if path.suffix == ".tail" and not isinstance(item, Torn):
-                content.problems.append(item.at(f"{content.name}:{path.name}"))
+            if tail.endswith(".tail") and not isinstance(item, Torn):
+                content.problems.append(item.at(f"{content.name}:{tail}"))
             continue
         if any(item.index in some for some in covered) or item.index in content.records:
             continue
@@ -228,7 +233,7 @@ def _read_tail(
                 content.records[item.index] = record
                 content.last_seen_us = max(content.last_seen_us, record[1])
         except Damaged as problem:
-            content.problems.append(problem.at(f"{content.name}:{path.name}", item.offset))
+            content.problems.append(problem.at(f"{content.name}:{tail}", item.offset))
 
 
 # ------------------------------------------------------------------ all of one run

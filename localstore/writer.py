@@ -8,10 +8,12 @@ what the disk refuses is kept in bounded memory, and what is dropped is counted.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -44,9 +46,17 @@ if TYPE_CHECKING:
 FLUSH_INTERVAL_S: Final = 1.0
 # What may wait in memory while the disk takes nothing: a few minutes of a busy run.
 MAX_PENDING_BYTES: Final = 32 * 1024 * 1024
+# Great records: a block of them is made before the second is over.
+PLENTY_BYTES: Final = MAX_PENDING_BYTES // 4
 # A writer that runs ahead of the block maker waits for it here: about 10 MB of records.
 MAX_BACKLOG_RECORDS: Final = 16 * spec.BLOCK_RECORDS
 _BACKLOG_WAIT_S: Final = 0.2
+# One block in the log: far below the limit of a frame, and more than any record.
+MAX_BATCH_BYTES: Final = 12 * 1024 * 1024
+MAX_RECORD_BYTES: Final = 8 * 1024 * 1024
+# A disk that took no new segment is not asked again by the next thousand records.
+_REOPEN_AFTER_S: Final = 0.25
+_LONGEST_S: Final = 60.0
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 _DROP_ORDER: Final = (
     DataClass.CONSOLE,
@@ -74,6 +84,10 @@ class SegmentPlan:
     supersedes: int = NOTHING_SUPERSEDED
     predecessors: tuple[Predecessor, ...] = ()
     tail_folder: Path | None = None
+
+
+class _Untrusted(OSError):
+    """What was written to a file may be gone, whatever the disk says next."""
 
 
 class Segment:
@@ -112,11 +126,15 @@ class Segment:
         self.folder = make_folder(plan.project.paths.runs / plan.subject.hex())
         self._tail_folder = make_folder(plan.tail_folder) if plan.tail_folder else self.folder
         self._log = self._open(self.folder / f"{self.id.hex()}.log")
-        write_all(self._log, raw, 0)
+        self.tails: list[int | None] = [None, None]
+        try:
+            write_all(self._log, raw, 0)
+        except OSError:
+            self.discard()
+            raise
         self.chain, self.length, self.count = first_chain(raw), len(raw), 0
         self.last_head_us = header.started_us
         self._head_length = 0
-        self.tails: list[int | None] = [None, None]
         self._named = False
 
     @staticmethod
@@ -184,9 +202,12 @@ class Segment:
         """Make the log durable, and once its name.
 
         Raises:
-            OSError: the disk refused; this file must not be trusted with more.
+            _Untrusted: the disk refused; a second attempt would say yes and have lost the bytes.
         """
-        os.fdatasync(self._log)
+        try:
+            os.fdatasync(self._log)
+        except OSError as error:
+            raise _Untrusted(error.errno, error.strerror) from error
         if not self._named:
             sync_folder(self.folder)
             self._named = True
@@ -196,25 +217,46 @@ class Segment:
         for which, handle in enumerate(self.tails):
             if handle is None:
                 continue
-            os.close(handle)
+            _close(handle)
             if not keep_tails:
-                (self._tail_folder / f"{self.id.hex()}.t{which}").unlink(missing_ok=True)
+                _remove(self._tail_folder / f"{self.id.hex()}.t{which}")
         self.tails = [None, None]
-        os.close(self._log)
+        _close(self._log)
+
+    def discard(self) -> None:
+        """Take back a segment that never became one."""
+        self.close(keep_tails=False)
+        _remove(self.folder / f"{self.id.hex()}.log")
 
     def as_predecessor(self) -> Predecessor:
         """This segment as a later one names it."""
         return Predecessor(segment=self.id, chain=self.chain, length=self.length)
 
 
+def _close(handle: int) -> None:
+    """Close a file; what its disk says only now concerns nothing that was promised."""
+    with contextlib.suppress(OSError):
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # on a disk that refuses: a copy too many
+        path.unlink(missing_ok=True)
+
+
 @dataclass(slots=True)
 class _Batch:
-    """Records that one job of the block maker carries into the log of one segment."""
+    """Records that one job of the block maker carries into the log of one segment.
+
+    `frames` are what is left to append to `segment`, None until it was encoded for that segment.
+    """
 
     segment: Segment | None
     first_sequence: int
     bodies: list[bytes]
     tail: int
+    frames: list[tuple[FrameType, bytes]] | None = None
+    points: list[Record] = field(default_factory=list)
 
 
 class Stream:
@@ -244,7 +286,8 @@ class Stream:
         self._sequence = 0  # of the next record in the present segment
         self._live = 0
         self._offset = 0
-        self._refusing = False
+        self.refusing = False
+        self._reopen_at = 0.0
         self._table = KeyTable()
         self._compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_content_size=True)
         self.dropped: dict[str, int] = {}
@@ -277,22 +320,46 @@ class Stream:
         self.pending_bytes += len(body)
 
     def _open(self) -> Segment:
-        """A new segment, in which all records that wait in memory come first."""
+        """A new segment, in which all records that wait in memory come first.
+
+        Raises:
+            OSError: the disk refused; a moment ago, perhaps.
+        """
+        if time.monotonic() < self._reopen_at:
+            raise OSError(errno.EIO, "no new segment a moment ago")
+        self._reopen_at = time.monotonic() + _REOPEN_AFTER_S
         before = tuple(old.as_predecessor() for old in self._failed[-1:])
         segment = Segment(self._plan(before))
         held = self._held
-        waiting = len(self.pending)
+        first, live = (0, 0) if held is None else (len(held.bodies), 1 - held.tail)
+        try:
+            offset = self._copy_pending(segment, live, first)
+        except OSError:
+            segment.discard()
+            raise
         if held is not None:
-            held.segment, held.first_sequence = segment, 0
-            waiting += len(held.bodies)
-        self._segment, self._table, self._sequence = segment, KeyTable(), waiting
-        self._live = 0 if held is None else 1 - held.tail
-        self._offset = 0
+            held.segment, held.first_sequence, held.frames = segment, 0, None
+        self._segment, self._table = segment, KeyTable()
+        self._sequence = first + len(self.pending)
+        self._live, self._offset = live, offset
+        self._reopen_at = 0.0
         return segment
 
+    def _copy_pending(self, segment: Segment, live: int, first: int) -> int:
+        """The tail of a new segment holds what waits: that of the old one will go first."""
+        offset = 0
+        for at, body in enumerate(self.pending):
+            handle = segment.tails[live]
+            if handle is None:
+                handle = segment.open_tail(live)
+            frame = segment.record_sealer.seal(_RECORD, first + at, body)
+            write_all(handle, frame, offset)
+            offset += len(frame)
+        return offset
+
     def _say_refused(self, error: OSError) -> None:
-        if not self._refusing:
-            self._refusing = True
+        if not self.refusing:
+            self.refusing = True
             self._warn(
                 f"the disk refuses records ({error.strerror}); training goes on, up to "
                 f"{MAX_PENDING_BYTES >> 20} MiB of records wait in memory"
@@ -341,9 +408,13 @@ class Stream:
                 with self._lock:
                     batch.segment = self._segment or self._open()
             segment = batch.segment
-            points: list[Record] = []
-            for kind, content in self._blocks(batch, points, last=last):
+            if batch.frames is None:
+                batch.points = []
+                batch.frames = list(self._blocks(batch, batch.points, last=last))
+            while batch.frames:
+                kind, content = batch.frames[0]
                 segment.append_block(kind, *compress(content, self._compressor))
+                del batch.frames[0]
             segment.sync()
             segment.empty_tail(batch.tail)
         except OSError as error:
@@ -351,7 +422,7 @@ class Stream:
             return False
         with self._lock:
             self._held = None
-            self._on_points(points)
+            self._on_points(batch.points)
         self._recover()
         return True
 
@@ -359,12 +430,11 @@ class Stream:
         self, batch: _Batch, all_points: list[Record], *, last: bool
     ) -> Iterator[tuple[FrameType, bytes]]:
         """The batch as contents of frames: points turned into columns, the rest row by row."""
-        for start in range(0, len(batch.bodies), spec.BLOCK_RECORDS):
-            bodies = batch.bodies[start : start + spec.BLOCK_RECORDS]
-            at = batch.first_sequence + start
+        at, end = batch.first_sequence, batch.first_sequence + len(batch.bodies)
+        for bodies in _portions(batch.bodies):
+            final = last and at + len(bodies) == end
             for points, some in _runs_of_a_kind(bodies):
                 if points:
-                    final = last and start + spec.BLOCK_RECORDS >= len(batch.bodies)
                     yield FrameType.COLUMNS, encode_block(at, points, self._table, last=final)
                     all_points += points
                 else:
@@ -375,7 +445,9 @@ class Stream:
         """No space: try the same file again later. Anything else: never trust this file again."""
         with self._lock:
             self._say_refused(error)
-            if error.errno not in _NO_SPACE and self._segment is not None:
+            untrusted = isinstance(error, _Untrusted) or error.errno not in _NO_SPACE
+            if untrusted and self._segment is not None:
+                self._reopen_at = time.monotonic() + min(2 ** len(self._failed) - 1, _LONGEST_S)
                 self._failed.append(self._segment)
                 self._segment = None
                 if self._held is not None:
@@ -386,18 +458,11 @@ class Stream:
         for segment in self._failed:
             segment.close(keep_tails=False)
         self._failed.clear()
-        if not self._refusing:
+        if not self.refusing:
             return
         with self._lock:
-            self._refusing = False
-            self.say_gaps()
+            self.refusing = False
         self._warn("the disk takes records again")
-
-    def say_gaps(self) -> None:
-        """Record what was dropped since the last time; the lock is held."""
-        gaps, self.dropped = self.dropped, {}
-        for reason, count in gaps.items():
-            self.append(_encode([RecordKind.GAP, now_us(), count, reason]))
 
     def head(self, *, final: bool = False, after_us: int = 0) -> None:
         """Sign the log if it grew, or if its last head is older than `after_us`."""
@@ -427,6 +492,10 @@ class Stream:
         """The segment that is written now."""
         return self._segment
 
+    def try_now(self) -> None:
+        """Ask a disk that refused once more, without delay."""
+        self._reopen_at = 0.0
+
     def close(self) -> None:
         """Close the files; tails stay where they are the only place of a record."""
         for segment in (*self._failed, self._segment):
@@ -440,6 +509,17 @@ class Stream:
         for segment in (*self._failed, self._segment):
             if segment is not None:
                 segment.close(keep_tails=True)
+
+
+def _portions(bodies: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """Records in portions that fit into a frame: by count, and for great records by bytes."""
+    start = size = 0
+    for at, body in enumerate(bodies):
+        if at - start == spec.BLOCK_RECORDS or size + len(body) > MAX_BATCH_BYTES:
+            yield bodies[start:at]
+            start, size = at, 0
+        size += len(body)
+    yield bodies[start:]
 
 
 def _runs_of_a_kind(bodies: Sequence[bytes]) -> list[tuple[list[Record], list[bytes]]]:
@@ -522,19 +602,23 @@ class Writer:
 
     def relieve(self, stream: Stream) -> None:
         """After an append, with the lock held: wake the block maker, keep memory bounded."""
-        if len(stream.pending) % spec.BLOCK_RECORDS == 0:
+        full = len(stream.pending) % spec.BLOCK_RECORDS == 0
+        if (full or stream.pending_bytes > PLENTY_BYTES) and not stream.refusing:
             self._wake.set()
-            if stream.pending_bytes > MAX_PENDING_BYTES:
-                self._shed()
+        # A disk that is merely slow is waited for; one that refuses is not.
+        if stream.pending_bytes > MAX_PENDING_BYTES * (1 if stream.refusing else 4):
+            self._shed()
 
     def wait_for_room(self, stream: Stream) -> None:
-        """Without the lock: let the block maker catch up, for a moment."""
-        if len(stream.pending) > MAX_BACKLOG_RECORDS:
+        """Without the lock: let the block maker catch up, for a moment, unless the disk refuses."""
+        much = len(stream.pending) > MAX_BACKLOG_RECORDS or stream.pending_bytes > MAX_PENDING_BYTES
+        if much and not stream.refusing:
             with self._done:
                 self._done.wait(_BACKLOG_WAIT_S)
 
     def _shed(self) -> None:
-        excess = sum(stream.pending_bytes for stream in self.streams.values()) - MAX_PENDING_BYTES
+        waiting = sum(stream.pending_bytes for stream in self.streams.values())
+        excess = waiting - MAX_PENDING_BYTES + MAX_PENDING_BYTES // 16  # not with every record
         for data_class in _DROP_ORDER:
             stream = self.streams.get(data_class)
             if stream is not None and excess > 0:
@@ -556,18 +640,30 @@ class Writer:
             with self.lock:
                 streams = [stream for stream in self.streams.values() if stream.take()]
             done = [stream.carry(last=last) for stream in streams]
+            with self.lock:
+                self._say_gaps()
         with self._done:
             self._done.notify_all()
         return all(done)
 
+    def _say_gaps(self, *, at_last: bool = False) -> None:
+        """Record in `meta` what streams dropped, once their disk takes records; with the lock."""
+        for stream in list(self.streams.values()):
+            if stream.dropped and (at_last or not stream.refusing):
+                gaps, stream.dropped = stream.dropped, {}
+                for reason, count in gaps.items():
+                    record = _encode([RecordKind.GAP, now_us(), count, reason])
+                    self.stream(DataClass.META).append(record)
+
     def _heads(self) -> None:
         """About every 30 s: heads for logs that grew, and for `meta` in any case, as heartbeat."""
         now = now_us()
-        for data_class, stream in list(self.streams.items()):
-            segment = stream.present
-            if segment is not None and now - segment.last_head_us >= self._heartbeat_us:
-                beat = now if data_class == DataClass.META or len(self.streams) == 1 else 0
-                stream.head(after_us=beat)
+        with self._carrying:
+            for data_class, stream in list(self.streams.items()):
+                segment = stream.present
+                if segment is not None and now - segment.last_head_us >= self._heartbeat_us:
+                    beat = now if data_class == DataClass.META or len(self.streams) == 1 else 0
+                    stream.head(after_us=beat)
 
     def flush(self) -> bool:
         """Make everything durable now; False when the disk refused some of it."""
@@ -585,12 +681,16 @@ class Writer:
         """Flush, sign, close; returns how many records the disk never took."""
         self._stop_thread()
         with self.lock:
+            self._say_gaps(at_last=True)
             for stream in self.streams.values():
-                stream.say_gaps()
+                stream.try_now()
+        # Twice: what came while a job was under way, or after the disk failed under a segment.
         self._carry_all(last=True)
         self._carry_all(last=True)
         lost = 0
-        for stream in self.streams.values():
+        with self.lock:
+            streams, self.streams = self.streams, {}
+        for stream in streams.values():
             lost += stream.waiting + sum(stream.dropped.values())
             if not stream.waiting:
                 stream.head(final=True)

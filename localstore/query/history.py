@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -81,7 +82,7 @@ def _segment_table(content: SegmentContent) -> Table:
     names: dict[int, str] = {}
     for block in content.blocks:
         names.update(block.names)
-    parts: list[tuple[int, Block | list[Any]]] = [(b.first_sequence, b) for b in content.blocks]
+    parts: list[tuple[int, Block | list[Any]]] = list(_once(content.blocks))
     run: list[Any] = []
     before = -2
     for sequence in sorted(content.records):
@@ -101,6 +102,16 @@ def _segment_table(content: SegmentContent) -> Table:
         else:
             _add_points(table, part)
     return table
+
+
+def _once(blocks: Iterable[Block]) -> Iterator[tuple[int, Block]]:
+    """Blocks by first sequence number, without those whose records stand in an earlier frame."""
+    seen: list[range] = []
+    for block in blocks:
+        covers = range(block.first_sequence, block.first_sequence + block.record_count)
+        if not any(covers.start < one.stop and one.start < covers.stop for one in seen[-64:]):
+            seen.append(covers)
+            yield block.first_sequence, block
 
 
 def _is_point(record: Sequence[Any]) -> bool:
@@ -167,15 +178,15 @@ def _hidden_rows(ordered: Sequence[SegmentContent], tables: Sequence[Table]) -> 
         header = content.header
         for before in _all_before(header.segment, by_id, ordered):
             old = tables[before]
-            if header.supersedes != NOTHING_SUPERSEDED:
-                hidden[before].update(
-                    row for row, step in enumerate(old.steps) if step >= header.supersedes
-                )
-            if ordered[before].header.writer == header.writer and table.times_us:
+            if ordered[before].header.writer == header.writer:
                 # The disk failed under the old one: what it had not acknowledged stands here anew.
-                first = table.times_us[0]
+                first = table.times_us[0] if table.times_us else math.inf
                 hidden[before].update(
                     row for row, time_us in enumerate(old.times_us) if time_us >= first
+                )
+            elif header.supersedes != NOTHING_SUPERSEDED:
+                hidden[before].update(
+                    row for row, step in enumerate(old.steps) if step >= header.supersedes
                 )
     return hidden
 

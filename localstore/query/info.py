@@ -48,6 +48,16 @@ class RunInfo:
         """Whether every writer ended and so left its summary."""
         return all(w.ended or not w.process for w in self.writers.values())
 
+    def working(self, now_us: int) -> list[str]:
+        """The writers that may still write."""
+        return [
+            writer
+            for writer, facts in self.writers.items()
+            if facts.process
+            and not facts.ended
+            and is_alive(facts.process, facts.last_seen_us, now_us)
+        ]
+
     def state(self, now_us: int) -> tuple[str, int | None]:
         """running, finished, failed or crashed, and the exit code."""
         last = [w for w in self.writers.values() if not w.succeeded and w.process]
@@ -80,7 +90,11 @@ def fold_info(contents: Iterable[SegmentContent]) -> RunInfo:
     for segment in followed & by_segment.keys():
         by_segment[segment].succeeded = True
     records.sort(key=lambda item: item[:3])
+    before: tuple[int, bytes, Record] | None = None
     for time_us, writer_id, _, record in records:
+        if before == (time_us, writer_id, record):
+            continue  # once more in another segment, because the disk failed under the first
+        before = (time_us, writer_id, record)
         _apply(out, out.writers[writer_id.hex()], time_us, record)
     return out
 
@@ -90,9 +104,9 @@ def _apply(out: RunInfo, writer: WriterFacts, time_us: int, record: Record) -> N
     out.updated_us = max(out.updated_us, time_us)
     match record:
         case [RecordKind.START, _, dict(start), *_]:
-            writer.process = start.pop("process", {})
-            out.id = str(start.pop("id", out.id))
-            out.info.update(start)
+            writer.process = start.get("process", {})
+            out.id = str(start.get("id", out.id))
+            out.info.update((k, v) for k, v in start.items() if k not in ("process", "id"))
         case [RecordKind.CONFIG, _, dict(changed), list(deleted), *_]:
             _update(out.config, changed, deleted)
         case [RecordKind.SUMMARY, _, dict(changed), list(deleted), *_]:

@@ -10,6 +10,7 @@ from localstore.errors import Damaged
 from localstore.format import spec
 from localstore.format.segment import Predecessor, first_chain, scan_frames
 from localstore.format.spec import DataClass
+from localstore.identity import now_us
 from localstore.query.history import merge
 from localstore.query.info import fold_info
 from localstore.reading import list_segments, read_run
@@ -31,23 +32,30 @@ class Past:
 
 
 def look_back(project: Project, subject: bytes, tail_folder: Path | None) -> Past:
-    """The past of a run on this disk; damaged parts of it are passed over."""
+    """The past of a run on this disk; damaged parts of it are passed over.
+
+    Writers that are at work now, such as the other ranks of a job, are its present: what they
+    write is neither continued nor replaced.
+    """
     past = Past()
     problems: list[Damaged] = []
-    heads: dict[int, list[Predecessor]] = {}
-    for files in list_segments(project, subject, problems, tail_folder):
-        raw = project.paths.file(files.name).read_bytes()
-        heads.setdefault(files.header.data_class, []).append(_head(raw, files.header.segment))
-    past.predecessors = {
-        data_class: tuple(found[-spec.MAX_PREDECESSORS :]) for data_class, found in heads.items()
-    }
+    working: frozenset[bytes] = frozenset()
     if project.can_read:
         info = fold_info(read_run(project, subject, (DataClass.META,), problems, tail_folder))
         past.config, past.name = info.config, str(info.info.get("name", ""))
+        working = frozenset(bytes.fromhex(writer) for writer in info.working(now_us()))
         metrics = read_run(project, subject, (DataClass.METRICS,), problems, tail_folder)
-        table = merge(metrics)
+        table = merge([one for one in metrics if one.header.writer not in working])
         shown = table.steps if table.order is None else [table.steps[row] for row in table.order]
         past.next_step = max(shown, default=-1) + 1
+    heads: dict[int, list[Predecessor]] = {}
+    for files in list_segments(project, subject, problems, tail_folder):
+        if files.header.writer not in working:
+            raw = project.paths.file(files.name).read_bytes()
+            heads.setdefault(files.header.data_class, []).append(_head(raw, files.header.segment))
+    past.predecessors = {
+        data_class: tuple(found[-spec.MAX_PREDECESSORS :]) for data_class, found in heads.items()
+    }
     return past
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -16,8 +17,14 @@ from localstore.identity import now_us
 from localstore.sdk import lifecycle, liveness
 from localstore.sdk.mappings import Config, Summary
 from localstore.sdk.summary import SummaryFold, check_definition
-from localstore.sdk.values import encode, encode_any, plain, text_key
-from localstore.writer import MAX_BACKLOG_RECORDS, SegmentPlan, Writer
+from localstore.sdk.values import FOREIGN_ERRORS, encode, encode_any, plain, text_key
+from localstore.writer import (
+    MAX_BACKLOG_RECORDS,
+    MAX_RECORD_BYTES,
+    PLENTY_BYTES,
+    SegmentPlan,
+    Writer,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,14 +40,19 @@ _MAX_STEP: Final = 1 << 62
 
 def _encode_point(step: int, data: dict[str, Any]) -> bytes:
     try:
-        return encode((_POINT, time.time_ns() // 1000, step, data))
-    except (OverflowError, TypeError, ValueError, RecursionError, AttributeError):
-        return encode_any((_POINT, now_us(), step, plain(data)))
+        body = encode((_POINT, time.time_ns() // 1000, step, data))
+    except FOREIGN_ERRORS:
+        body = encode_any((_POINT, now_us(), step, plain(data)))
+    return body
 
 
 def say(message: str) -> None:
-    """One line to the person who runs the script."""
-    print(f"localstore: {message}", file=sys.stderr, flush=True)  # noqa: T201
+    """One line to the person who runs the script, if there is anywhere to say it."""
+    if sys.stderr is None:
+        return
+    # The log that stderr goes to may lie on the very disk that is full.
+    with contextlib.suppress(OSError, ValueError):
+        print(f"localstore: {message}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 class Run:
@@ -188,15 +200,34 @@ class Run:
                         return
                 self._step = at + 1 if commit else at
             stream = writer.streams.get(DataClass.METRICS) or self._metrics(at)
-            stream.append(_encode_point(at, data))
+            body = _encode_point(at, data)
+            if stream is None or len(body) > MAX_RECORD_BYTES:
+                self._refuse(stream)
+                return
+            stream.append(body)
             waiting = len(stream.pending)
-            if waiting % spec.BLOCK_RECORDS == 0:
+            full = waiting % spec.BLOCK_RECORDS == 0 or stream.pending_bytes > PLENTY_BYTES
+            if full:
                 writer.relieve(stream)
-        if waiting > MAX_BACKLOG_RECORDS:
+        if full or waiting > MAX_BACKLOG_RECORDS:
             writer.wait_for_room(stream)
 
+    def _refuse(self, stream: Any) -> None:
+        """Say once why a point is not taken; the lock is held."""
+        if stream is None:
+            self._warn_once("finished", "log() after finish() is not recorded")
+            return
+        stream.drop("too large")
+        limit = MAX_RECORD_BYTES >> 20
+        self._warn_once("too large", f"log() takes {limit} MiB at once; dropped and counted")
+
     def _metrics(self, first_step: int) -> Any:
-        """The stream of points; its header says from which step it replaces what it resumes."""
+        """The stream of points; its header says from which step it replaces what it resumes.
+
+        None when the run is finished.
+        """
+        if self._finished:
+            return None
         goes_back = first_step < self.starting_step or not self._project.can_read
         if self.resumed and self._supersedes == NOTHING_SUPERSEDED and goes_back:
             self._supersedes = first_step
@@ -212,7 +243,7 @@ class Run:
             self._drop(f"log() takes text of at most 1,024 characters as keys, not {bad[0]!r:.80}")
             return False
         if self._finished:
-            self._warn_once("log() after finish() is not recorded", "log() after finish()")
+            self._warn_once("finished", "log() after finish() is not recorded")
             return False
         try:
             "".join(data).encode()
@@ -224,11 +255,13 @@ class Run:
 
     def _check_step(self, step: Any) -> int:
         """A step that is no plain int, or goes backwards: -1, and counted; the lock is held."""
+        if self._finished:
+            return -1
         try:
             number = int(step)
         except (TypeError, ValueError, OverflowError):
             number = -1
-        if self._step <= number < _MAX_STEP:
+        if self._least_step() <= number < _MAX_STEP:
             return number
         if 0 <= number < self._step:
             what, why = "backwards step", f"step {number} is behind step {self._step}"
@@ -237,6 +270,11 @@ class Run:
         self._writer.stream(DataClass.META).drop(what)
         self._warn_once(what, f"{why}; such values are dropped and counted")
         return -1
+
+    def _least_step(self) -> int:
+        """A resumed run may begin again at a checkpoint: its first point may go back anywhere."""
+        first = DataClass.METRICS not in self._writer.streams
+        return 0 if first and self.resumed and self._step == self.starting_step else self._step
 
     def _drop(self, reason: str) -> None:
         self._warn_once(reason, f"{reason}; dropped and counted")
@@ -349,8 +387,8 @@ class Run:
         if not forked:
             # A forked worker's end is not the run's end.
             self._final_summary = self._folded_summary()
-            if self._final_summary:
-                self._record_summary(self._final_summary | self.summary.explicit(), [])
+            if self.summary:
+                self._record_summary(self.summary.as_dict(), [])
             state = "failed" if exit_code else "finished"
             self._append_meta([RecordKind.STATE, now_us(), state, exit_code or 0])
         with self._writer.lock:

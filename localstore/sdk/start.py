@@ -139,6 +139,9 @@ class _Request:
     ) -> None:
         self.options, self.config = options, config
         self.supersedes, self.allow_val_change = supersedes, allow_val_change
+        check_label("project", options.project)
+        if options.entity:
+            check_label("entity", options.entity)
         self.run_id = check_label("run id", options.run_id) if options.run_id else names.run_id()
         self.home = HomePaths(options.home_path)
 

@@ -14,6 +14,18 @@ import msgspec
 from localstore.errors import UsageError
 
 MAX_LIST_ITEMS: Final = 1024  # a longer array is kept as a histogram
+# What code of others may raise when it is asked for a number or a text.
+FOREIGN_ERRORS: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    BufferError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 _I64: Final = range(-(1 << 63), 1 << 64)
 
 
@@ -174,7 +186,7 @@ def encode_any(value: Any) -> bytes:
     """Encode whatever a script hands over, the slow and patient way."""
     try:
         return encode(value)
-    except (OverflowError, TypeError, ValueError, RecursionError, UnicodeEncodeError):
+    except FOREIGN_ERRORS:
         return encode(plain(value))
 
 
@@ -198,7 +210,10 @@ def plain(value: Any, depth: int = 0) -> Any:
         return {text_key(k): plain(v, depth + 1) for k, v in value.items()}
     if isinstance(value, (list, tuple, set, frozenset, range)):
         return [plain(item, depth + 1) for item in value]
-    again = encode_hook(value)
+    try:
+        again = encode_hook(value)
+    except FOREIGN_ERRORS as error:
+        return f"unreadable {type(value).__name__}: {type(error).__name__}"
     return plain(again, depth + 1) if again is not value else str(value)
 
 

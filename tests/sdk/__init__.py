@@ -1,0 +1,1 @@
+"""Tests of recording: values, steps, config, ends of processes, many writers, names."""
