@@ -267,13 +267,22 @@ def _read_cells(reader: Reader, code: int, count: int) -> Cells:
         case ColumnCode.BOOL:
             return _read_bits(reader, count)
         case ColumnCode.CONSTANT:
-            return [_read_value(reader)] * count
+            return _repeated(_read_value(reader), count)
         case ColumnCode.MIXED:
             values = _read_value(reader)
             if not isinstance(values, list) or len(values) != count:
                 raise Damaged("a mixed column of another length than its rows")
             return values
     raise Damaged(f"column code {code} of a newer localstore")
+
+
+def _repeated(value: Any, count: int) -> Cells:
+    """One value in every row; numbers as an array, which readers take without a copy."""
+    if type(value) is float:
+        return array("d", (value,)) * count
+    if type(value) is int and value in _I64:
+        return array("q", (value,)) * count
+    return [value] * count
 
 
 def _read_value(reader: Reader) -> Any:
