@@ -44,7 +44,7 @@ def sync_home(
     on_event: Callable[[Event], None] | None = None,
     recipients: frozenset[str] = frozenset(),
     clock: Callable[[], int] = now_us,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], object] = time.sleep,
 ) -> SyncReport:
     """Bring a home and its remotes to hold the same, both ways, as far as policy allows.
 
@@ -103,7 +103,7 @@ def _settle_tails(
     projects: list[ProjectPaths],
     report: SyncReport,
     clock: Callable[[], int],
-    sleep: Callable[[float], None],
+    sleep: Callable[[float], object],
 ) -> None:
     tails = silent_tails(projects, clock() / 1e6, sleep)
     report.damaged += [Note(p.file, p.problem, p.offset) for p in copy_tails(tails)]

@@ -59,13 +59,13 @@ class Witness:
         return state.hexdigest()[:32]
 
     # -------------------------------------------------------------- forks inside a longer log
-    def contained_here(self, fork: FileName, size: int, log: Item) -> bool:
+    def inside_ours(self, fork: FileName, size: int, log: Item) -> bool:
         """Whether the remote's fork is the beginning of our log."""
         if size > log.size:
             return False
         return file_digest(self._paths.file(log.name), size) == fork.hash
 
-    def contained_there(self, fork: Item) -> bool:
+    def inside_theirs(self, fork: Item) -> bool:
         """Whether our fork is the beginning of the remote's log."""
         log = self._remote_name(f"runs/{fork.file.subject}/{fork.file.segment}.log")
         own = sha256_of(self._paths.file(fork.name), fork.size)

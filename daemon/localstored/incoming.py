@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from localstore.durable import make_folder, sync_folder, write_all
-from localstore.errors import Refused
+from localstore.errors import Refused, StoreError
 from localstore.layout import FILE_MODE, FileKind, FileName
 from localstored.remotes.base import MAX_PIECE_BYTES
 from localstored.verify import FrameCheck, check_file, sha256_of
@@ -89,6 +89,7 @@ class Incoming:
 
     def _fetch(self, landing: Path, source: str, file: FileName, start: int, size: int) -> int:
         """Bytes `start` to `size` of `source` into a file, checked as they come."""
+        self._check_room(size - start)
         with_header = file.kind in (FileKind.LOG, FileKind.FORK) and start == 0
         check = FrameCheck(file, self._paths.id, with_header=with_header)
         name = self.remote_name(source)
@@ -103,6 +104,17 @@ class Incoming:
             out.truncate(whole)
             os.fsync(out.fileno())
         return whole
+
+    def _check_room(self, wanted: int) -> None:
+        """Not even the attempt to fill the disk: a run may be writing to it.
+
+        Raises:
+            StoreError: fewer bytes are free than the remote claims to have.
+        """
+        facts = os.statvfs(self._folder)
+        free = facts.f_bavail * facts.f_frsize
+        if wanted > free:
+            raise StoreError(f"{wanted} bytes wanted, the disk has {free} left")
 
     # -------------------------------------------------------------- logs that grow
     def append(self, file: FileName, offset: int, size: int) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from localstore import trust
 from localstore.durable import replace_file
-from localstore.errors import Damaged, RemoteError
+from localstore.errors import Damaged, LocalStoreError
 from localstore.layout import FORMAT_FILE, FileKind, ProjectPaths, log_name, parse_name
 from localstored import plan
 from localstored.catalog import Catalog, catalog_path, read_mounts
@@ -27,6 +28,7 @@ from localstored.inventory import (
 from localstored.plan import View
 from localstored.policy import DEFAULT_RULES, Decision, Rules, decide, decide_object
 from localstored.receipts import ReceiptFile
+from localstored.remotes.base import Unreachable
 from localstored.report import Event, Note
 from localstored.transfer import Carrier
 from localstored.verify import MAX_BYTES, MAX_FORMAT_BYTES, check_format
@@ -167,12 +169,20 @@ class ProjectSync:
         there, here = plan.fork_questions(view)
         for file in there:
             log = view.local[log_name(file.subject, file.segment)]
-            if self._witness.contained_here(file, view.remote[file.name], log):
-                self._catalog.remember_mark(file.name)
+            size = view.remote[file.name]
+            self._mark(file.name, partial(self._witness.inside_ours, file, size, log))
         for item in here:
-            if self._witness.contained_there(item):
-                self._catalog.remember_mark(item.name)
+            self._mark(item.name, partial(self._witness.inside_theirs, item))
         return frozenset(self._catalog.marks)
+
+    def _mark(self, fork: str, is_inside: Callable[[], bool]) -> None:
+        try:
+            if is_inside():
+                self._catalog.remember_mark(fork)
+        except Unreachable:
+            raise
+        except (LocalStoreError, OSError) as problem:
+            self._report.errors.append(Note(fork, f"cannot be compared: {problem}"))
 
     def _read(self, folders: tuple[str, ...]) -> Inventory:
         return read_inventory(self._paths, folders, self._catalog)
@@ -312,7 +322,7 @@ def is_genuine(remote: Remote, project: str, files: Mapping[str, int]) -> bool:
     for name in links[:_MAX_LINKS_ASKED]:
         size = files[name]
         if size <= MAX_BYTES[FileKind.LINK]:
-            with contextlib.suppress(RemoteError):
+            with contextlib.suppress(LocalStoreError):
                 raw = read_exactly(remote, f"projects/{project}/{name}", 0, size)
                 if trust.project_id(raw).hex() == project:
                     return True

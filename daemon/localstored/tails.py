@@ -28,7 +28,7 @@ Growth = tuple[int, int]  # size in bytes, time of change in ns
 
 
 def silent_tails(
-    projects: Iterable[ProjectPaths], now_s: float, sleep: Callable[[float], None]
+    projects: Iterable[ProjectPaths], now_s: float, sleep: Callable[[float], object]
 ) -> dict[Path, Growth]:
     """Tails that hold records and do not grow.
 

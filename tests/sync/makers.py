@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from localstore import crypto
-from localstore.durable import make_folder
+from localstore.durable import TEMPORARY_PREFIX, make_folder
 from localstore.format import segment, signed, spec
 from localstore.format.spec import CertKind, DataClass, FrameType, LinkKind, SlotKind
 from localstore.layout import HomePaths, ProjectPaths
@@ -197,4 +197,5 @@ def synced_bytes(root: Path) -> dict[str, bytes]:
         if path.is_file()
         and path.relative_to(root).parts[2] in kept
         and path.suffix not in (".t0", ".t1")
+        and not path.name.startswith(TEMPORARY_PREFIX)
     }

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from localstore.errors import NotFound, Refused
+from localstore.errors import Conflict, NotFound, Refused
 from localstore.remotes import MARKER_FILE, claim_folder
-from localstored.remotes.base import Entry, Unreachable
+from localstored.remotes.base import Entry, Remote, Unreachable
 from localstored.remotes.folder import FolderRemote
 from localstored.remotes.memory import MemoryRemote
 from tests.sync.contract import LINK, LOG, PROJECT, RemoteContract
@@ -104,3 +105,23 @@ class TestFolderRemote(RemoteContract):
         (tmp_path / MARKER_FILE).write_text(f"localstore-remote 2\nid {'0' * 16}\n")
         with pytest.raises(Unreachable, match="version 1"):
             FolderRemote(tmp_path)
+
+
+class TestFolderWithoutHardLinks(RemoteContract):
+    """A stick with FAT: no links, so a name is given by a rename. One user at a time."""
+
+    @pytest.fixture
+    def remote(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderRemote:
+        claim_folder(tmp_path)
+
+        def refuse(*_: object, **__: object) -> None:
+            raise PermissionError(errno.EPERM, "no hard links here")
+
+        monkeypatch.setattr(os, "link", refuse)
+        return FolderRemote(tmp_path)
+
+    def test_of_many_that_create_other_bytes_at_once_one_wins_whole(self, remote: Remote) -> None:
+        """Without links nobody can promise who wins; whole it must be, so one at a time here."""
+        remote.create(LINK, b"first")
+        with pytest.raises(Conflict):
+            remote.create(LINK, b"second")
