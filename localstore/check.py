@@ -15,14 +15,14 @@ from localstore.errors import Damaged, Forged, LocalStoreError, NotPermitted, To
 from localstore.format import signed, spec
 from localstore.format.segment import scan_frames
 from localstore.identity import now_us
-from localstore.layout import FileKind, FileName, parse_name
+from localstore.layout import FileKind, FileName, log_name, parse_name
 from localstore.project import Project, check_format
 from localstore.reading import FrameWalk, read_segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from localstore.format.segment import SegmentHeader
+    from localstore.format.segment import Predecessor, SegmentHeader
     from localstore.identity import Identity
     from localstore.layout import HomePaths, ProjectPaths
 
@@ -107,8 +107,8 @@ class _ProjectCheck:
         self, paths: ProjectPaths, out: Inspection, on_file: Callable[[str], None] | None
     ) -> None:
         self.paths, self.out, self._on_file = paths, out, on_file
-        self._lengths: dict[str, int] = {}
-        self._wanted: list[tuple[str, str, int, str]] = []
+        self._chains: dict[str, dict[int, bytes]] = {}
+        self._wanted: list[tuple[str, Predecessor]] = []
         self._headers: dict[str, SegmentHeader] = {}
         self._damaged: set[str] = set()
 
@@ -184,11 +184,8 @@ class _ProjectCheck:
             raise Forged("a segment that belongs to another project, run or name")
         self._headers[file.name] = header
         if file.kind is FileKind.LOG:
-            self._lengths[file.segment] = len(raw)
-            self._wanted += (
-                (file.name, p.segment.hex(), p.length, "a later segment")
-                for p in header.predecessors
-            )
+            self._chains[file.segment] = walk.chains
+            self._wanted += ((file.subject, one) for one in header.predecessors)
         for problem in walk.problems:
             self._frame_problem(problem, file, len(raw))
 
@@ -208,16 +205,20 @@ class _ProjectCheck:
             self._say(problem, file.name)
 
     def _check_wanted(self) -> None:
-        """A later segment remembers how long its predecessor was."""
-        for name, segment, length, who in self._wanted:
-            have = self._lengths.get(segment)
-            subject = name.split("/")[1]
-            missing = f"runs/{subject}/{segment}.log"
-            if have is None and not self._pruned(subject, segment):
-                self._say(Damaged(f"{who} continues it, and it is not here"), missing, "missing")
-            elif have is not None and have < length:
-                problem = Damaged(f"{who} saw {length} bytes, {have} are here", offset=have)
-                self._say(problem, missing, "missing")
+        """A later segment remembers how long its predecessor was, and the chain there."""
+        for subject, wanted in self._wanted:
+            segment = wanted.segment.hex()
+            name, chains = log_name(subject, segment), self._chains.get(segment)
+            if chains is None:
+                if not self._pruned(subject, segment):
+                    problem = Damaged("a later segment continues it, and it is not here")
+                    self._say(problem, name, "missing")
+            elif max(chains) < wanted.length:
+                problem = Damaged(f"a later segment saw {wanted.length} bytes", offset=max(chains))
+                self._say(problem, name, "missing")
+            elif chains.get(wanted.length) != wanted.chain:
+                problem = Forged("a later segment saw other bytes here", offset=wanted.length)
+                self._say(problem, name)
 
     def _pruned(self, subject: str, segment: str) -> bool:
         return (self.paths.root / "stubs" / subject / segment).exists()

@@ -208,6 +208,9 @@ class Project:
             device = self.state.devices.get(slot.cert)
             if device is None or device.sign != slot.signer:
                 continue
+            # Whoever made a pair may have kept its seed: a deposit machine's is for itself alone.
+            if device.deposit and slot.cert != self.cert:
+                continue
             if self.state.judge_device(device, slot.created_us).belief is trust.Belief.TRUSTED:
                 return Pair(public=slot.pair, classes=slot.classes, epoch=epoch.number)
         return None

@@ -57,6 +57,12 @@ class SegmentContent:
     head: Head | None = None
     vouched: int = 0
     last_seen_us: int = 0
+    frames: int = 0
+    file_hash: bytes = b""
+
+    def rank(self) -> tuple[int, int, bytes]:
+        """What decides between two versions of one log: the greater one is read."""
+        return self.vouched, self.frames, bytes(255 - byte for byte in self.file_hash)
 
     def in_order(self) -> list[Record]:
         """The records that stand in no block, by sequence number."""
@@ -73,10 +79,12 @@ class FrameWalk:
         self.frames: list[Frame] = []
         self.head: Head | None = None
         self.vouched = 0
+        self.chains: dict[int, bytes] = {}  # by the length of the log that each covers
         self._walk()
 
     def _walk(self) -> None:
         chain, whole, count = first_chain(self.view[: self.start]), True, 0
+        self.chains[self.start] = chain
         heads: list[tuple[Frame, bytes, int]] = []
         seen: set[int] = set()
         expected, after_damage = 0, False
@@ -96,6 +104,7 @@ class FrameWalk:
                 seen.add(item.index)
             expected, after_damage = max(expected, item.index + 1), False
             chain = crypto.chain_step(chain, (item.raw,))
+            self.chains[item.end] = chain
             count += 1
         self._check_last(heads)
 
@@ -154,6 +163,8 @@ def read_segment(
         problems=walk.problems,
         head=walk.head,
         vouched=walk.vouched,
+        frames=len(walk.frames),
+        file_hash=crypto.digest(spec.LABEL_FILE, data),
         last_seen_us=walk.head.time_us if walk.head else walk.header.started_us,
     )
     covered = _read_frames(content, walk.frames, opener)
@@ -305,4 +316,18 @@ def read_run(
             continue
         problems += content.problems
         contents.append(content)
-    return contents
+    return _one_of_each(contents, problems)
+
+
+def _one_of_each(contents: list[SegmentContent], problems: list[Damaged]) -> list[SegmentContent]:
+    """Of two versions of one log, the one with more vouched bytes (format.md, section 6.7)."""
+    chosen: dict[bytes, SegmentContent] = {}
+    for content in contents:
+        other = chosen.setdefault(content.header.segment, content)
+        if other is content:
+            continue
+        better, worse = sorted((content, other), key=lambda one: one.rank(), reverse=True)
+        chosen[content.header.segment] = better
+        what = f"there are two versions of this log, {better.name} is read"
+        problems.append(Damaged(what, file=worse.name))
+    return list(chosen.values())

@@ -50,6 +50,8 @@ def look_back(project: Project, subject: bytes, tail_folder: Path | None) -> Pas
         past.next_step = max(shown, default=-1) + 1
     heads: dict[int, list[Predecessor]] = {}
     for files in list_segments(project, subject, problems, tail_folder):
+        if files.name.endswith(".fork"):
+            continue
         if files.header.writer not in working:
             raw = project.paths.file(files.name).read_bytes()
             heads.setdefault(files.header.data_class, []).append(_head(raw, files.header.segment))
