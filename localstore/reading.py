@@ -58,11 +58,6 @@ class SegmentContent:
     vouched: int = 0
     last_seen_us: int = 0
     frames: int = 0
-    file_hash: bytes = b""
-
-    def rank(self) -> tuple[int, int, bytes]:
-        """What decides between two versions of one log: the greater one is read."""
-        return self.vouched, self.frames, bytes(255 - byte for byte in self.file_hash)
 
     def in_order(self) -> list[Record]:
         """The records that stand in no block, by sequence number."""
@@ -164,7 +159,6 @@ def read_segment(
         head=walk.head,
         vouched=walk.vouched,
         frames=len(walk.frames),
-        file_hash=crypto.digest(spec.LABEL_FILE, data),
         last_seen_us=walk.head.time_us if walk.head else walk.header.started_us,
     )
     covered = _read_frames(content, walk.frames, opener)
@@ -316,17 +310,22 @@ def read_run(
             continue
         problems += content.problems
         contents.append(content)
-    return _one_of_each(contents, problems)
+    return _one_of_each(project, contents, problems)
 
 
 def _one_of_each(contents: list[SegmentContent], problems: list[Damaged]) -> list[SegmentContent]:
     """Of two versions of one log, the one with more vouched bytes (format.md, section 6.7)."""
+
+    def rank(one: SegmentContent) -> tuple[int, int, bytes]:
+        raw = project.paths.file(one.name).read_bytes()
+        return -one.vouched, -one.frames, crypto.digest(spec.LABEL_FILE, raw)
+
     chosen: dict[bytes, SegmentContent] = {}
     for content in contents:
         other = chosen.setdefault(content.header.segment, content)
         if other is content:
             continue
-        better, worse = sorted((content, other), key=lambda one: one.rank(), reverse=True)
+        better, worse = sorted((content, other), key=rank)
         chosen[content.header.segment] = better
         what = f"there are two versions of this log, {better.name} is read"
         problems.append(Damaged(what, file=worse.name))
