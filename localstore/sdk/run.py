@@ -469,7 +469,8 @@ class DisabledRun(Run):
         if isinstance(data, dict):
             self._last.update(data)
         self._missed += 1
-        self._step = (self._step if step is None else step) + (0 if commit is False else 1)
+        at = step if isinstance(step, int) else self._step
+        self._step = at + (0 if commit is False else 1)
 
     def define_metric(self, name: str, *_args: Any, **_more: Any) -> None:
         """Nothing."""

@@ -74,7 +74,7 @@ def init(
 
     Raises:
         UsageError: an argument is wrong or unknown.
-        NotFound: `resume="must"` and no such run, or a deposit-only machine without a ticket.
+        NotFound: `resume="must"` or `resume_from` and no such run, or a deposit-only machine without a ticket.
         AlreadyExists: `resume="never"` and there is such a run.
         KeyUnavailable, NotPermitted: this machine's key does not open, or has a wrong mode.
     """
@@ -98,7 +98,7 @@ def init(
             "job_type": job_type,
             "notes": notes,
             "tags": None if tags is None else tuple(tags),
-            "resume": "allow" if resume_from else _RESUME_WORDS.get(resume, resume),
+            "resume": "must" if resume_from else _RESUME_WORDS.get(resume, resume),
         }
     )
     request = _Request(options, config_mapping(config), supersedes, allow_val_change)

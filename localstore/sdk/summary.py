@@ -96,11 +96,13 @@ class SummaryFold:
         """The summary so far."""
         out = flatten(self._last)
         for key, entry in self._defined.items():
-            definition = self.definition(key) or {}
-            wanted = definition.get("summary", [])
-            if "none" not in wanted:
-                out[key] = {name: entry[name] for name in wanted if name in entry}
-        return out
+            wanted = self._wanted(key)
+            out[key] = {name: entry[name] for name in wanted if name in entry}
+        return {key: value for key, value in out.items() if "none" not in self._wanted(key)}
+
+    def _wanted(self, key: str) -> list[str]:
+        definition = self.definition(key) if self.definitions else None
+        return definition.get("summary", []) if definition else []
 
     def copy(self) -> SummaryFold:
         """An independent copy."""
