@@ -313,7 +313,9 @@ def read_run(
     return _one_of_each(project, contents, problems)
 
 
-def _one_of_each(contents: list[SegmentContent], problems: list[Damaged]) -> list[SegmentContent]:
+def _one_of_each(
+    project: Project, contents: list[SegmentContent], problems: list[Damaged]
+) -> list[SegmentContent]:
     """Of two versions of one log, the one with more vouched bytes (format.md, section 6.7)."""
 
     def rank(one: SegmentContent) -> tuple[int, int, bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from localstore import settings
+from localstore.errors import KeyUnavailable, NotPermitted
 from localstore.identity import Vault
 from localstore.layout import HomePaths
 
@@ -20,6 +21,32 @@ def home() -> Path:
 def home_paths() -> HomePaths:
     """The same, with its layout."""
     return HomePaths(home())
+
+
+def adopt_keys() -> str:
+    """After a sync: take over newer keys that another of the person's devices made.
+
+    Returns:
+        What to tell the person, empty when there is nothing to tell. A key that does not open here
+        and now (a passphrase, and nobody to ask) is left alone; reading will ask for it.
+    """
+    from localstore.rotation import adopt_rotations, complete_rotation
+
+    vault = Vault(home_paths())
+    try:
+        identity = vault.load() if vault.exists else None
+        if identity is None or not identity.is_member:
+            return ""
+        adopted = adopt_rotations(home_paths(), vault)
+        done = complete_rotation(home_paths(), adopted or identity)
+    except (KeyUnavailable, NotPermitted):
+        return ""
+    if adopted is None and not done:
+        return ""
+    return (
+        f"a device was revoked: your keys are of generation {(adopted or identity).generation} "
+        "now; write down the new code: localstore key recovery-code"
+    )
 
 
 def recipients() -> frozenset[str]:
