@@ -27,12 +27,14 @@ def adopt_keys() -> str:
     """After a sync: take over newer keys that another of the person's devices made.
 
     Returns:
-        What to tell the person, empty when there is nothing to tell. A key that does not open here
-        and now (a passphrase, and nobody to ask) is left alone; reading will ask for it.
+        What to tell the person, empty when there is nothing to tell. A sync asks nobody for a
+        passphrase: a protected key is brought up to date when something is read.
     """
     from localstore.rotation import adopt_rotations, complete_rotation
 
     vault = Vault(home_paths())
+    if vault.protected():
+        return ""
     try:
         identity = vault.load() if vault.exists else None
         if identity is None or not identity.is_member:

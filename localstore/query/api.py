@@ -267,7 +267,8 @@ class Api:
     def __init__(self, home: str | Path | None = None) -> None:
         self._options = settings.load({"home": None if home is None else str(home)})
         self.home = HomePaths(self._options.home_path)
-        self.identity = Vault(self.home).load()
+        self._vault = Vault(self.home)
+        self.identity = self._vault.load()
         if not self.identity.is_member:
             raise NotPermitted(
                 "this machine has deposit tickets: it may write runs and read none",
@@ -333,6 +334,8 @@ class Api:
 
     def _find(self, path: str | None) -> list[Project]:
         projects = list(self._projects.all(self.problems))
+        if any(self._has_newer_keys(project) for project in projects):
+            projects = self._adopt(projects)
         if path is None:
             return projects
         parts = path.split("/")
@@ -342,6 +345,21 @@ class Api:
         if not found:
             raise NotFound(f"no project {path!r} in {self.home.root}")
         return found
+
+    def _has_newer_keys(self, project: Project) -> bool:
+        user = project.state.users.get(self.identity.user)
+        return user is not None and user.generation > self.identity.generation
+
+    def _adopt(self, projects: list[Project]) -> list[Project]:
+        """Another device of this person revoked one: take over the keys that it made."""
+        from localstore.rotation import adopt_rotations
+
+        adopted = adopt_rotations(self.home, self._vault)
+        if adopted is None:
+            return projects
+        self.identity = adopted
+        self._projects = Projects(self.home, adopted)
+        return list(self._projects.all(self.problems))
 
     def _of(self, project: Project) -> list[StoredRun]:
         """The runs of one project, from the sealed cache where nothing changed."""

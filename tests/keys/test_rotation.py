@@ -209,3 +209,19 @@ def test_secrets_do_not_show_in_a_repr(home: HomePaths) -> None:
         assert secret.hex() not in repr(one)
         assert repr(secret) not in repr(one)
     assert replace(one) == one
+
+
+def test_reading_on_another_machine_adopts_by_itself(
+    home: HomePaths, laptop: HomePaths, tmp_path: Path
+) -> None:
+    desktop = HomePaths(tmp_path / "desktop")
+    recover(home, desktop)
+    carry(home, desktop)
+    record(desktop)
+    carry(desktop, home)
+    revoke_device(home, id_of(home, laptop))
+    run_id = record(home)
+    carry(home, desktop)
+
+    assert localstore.Api(desktop.root).run(run_id).state == "finished"
+    assert Vault(desktop).load().generation == 2
