@@ -293,6 +293,41 @@ def test_one_good_frame_is_found_behind_a_megabyte_of_noise() -> None:
         assert [f.offset for f in found] == [before, before + len(good) + 5000]
 
 
+@pytest.mark.parametrize("at", [8, 9, 11, 12, 196, 199, 376, 377, 378, 379])
+def test_a_header_of_a_newer_version_is_refused_though_its_writer_signed_it(at: int) -> None:
+    """Version, suite, flags, lengths, and bytes that must be zero."""
+    raw = bytearray(LOG.header[:-64])
+    raw[at] ^= 4
+    signature = crypto.sign(generate.DEVICE_SEED, spec.SIGN_HEADER, bytes(raw))
+    with pytest.raises(Damaged) as caught:
+        segment.decode_header(bytes(raw) + signature + bytes(4096))
+    assert not isinstance(caught.value, Forged)
+
+
+@pytest.mark.parametrize("at", range(9, 128))
+def test_padding_that_is_not_zero_is_damaged(at: int) -> None:
+    """Else a hostile writer could hide bytes there, and one content had many frames."""
+    plain = bytearray(struct.pack("<I", 5) + b"hello" + bytes(119))
+    assert packing.unpad(bytes(plain)) == b"hello"
+    plain[at] = 1
+    with pytest.raises(Damaged):
+        packing.unpad(bytes(plain))
+
+
+@pytest.mark.parametrize("first", [2**63 - 1, -(2**63)])
+def test_numbers_that_grow_beyond_64_bits_are_damaged(first: int) -> None:
+    """With equal differences, and with differences of their own width."""
+    step = 1 if first > 0 else -1
+    head = packing.varint(0) + packing.varint(2) + packing.varint(2) + b"\0"
+    start = columns._zigzag(first)
+    for steps in (
+        start + columns._zigzag(step) + b"\0",
+        start + columns._zigzag(min(step, 0)) + b"\x01" + bytes((max(step, 0),)),
+    ):
+        with pytest.raises(Damaged, match="64 bits"):
+            columns.decode_block(head + steps + b"\0\0\0" + b"\0")
+
+
 # ------------------------------------------------------------------ tails
 def tail() -> bytes:
     """Three records, sealed one by one."""
