@@ -6,6 +6,7 @@ file and values of a wrong kind are errors that name the file.
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from dataclasses import dataclass
@@ -43,7 +44,8 @@ class Setting:
             value = float(value)
         if self.kind is tuple and isinstance(value, list):
             value = tuple(value)
-        if type(value) is not self.kind:
+        absurd = isinstance(value, float) and not 0 <= value < math.inf
+        if type(value) is not self.kind or absurd:
             raise BadSetting(f"{where} is {raw!r}, want {_KINDS[self.kind]}")
         if self.words and value not in self.words:
             raise BadSetting(f"{where} is {raw!r}, want one of {', '.join(self.words)}")
@@ -53,7 +55,7 @@ class Setting:
 _KINDS: Final = {
     str: "a text",
     int: "a whole number",
-    float: "a number",
+    float: "a number, not negative",
     bool: "true or false",
     tuple: "a list of texts",
 }

@@ -164,16 +164,16 @@ def _status(as_json: bool) -> list[StoreError]:
 
 def _lines(problems: list[StoreError]) -> Iterator[_Line]:
     from localstore.erase import erasure_status, sweep
-    from localstore.identity import Vault, now_us
+    from localstore.identity import now_us
     from localstore.project import Projects
     from localstore.query.api import Api
     from localstore.remotes import read_remotes
 
-    home, api = home_paths(), Api()
+    api = Api()
     names = {(run.entity, run.project, run.subject): run.path for run in api.runs(trashed=True)}
     problems += api.problems
-    remotes = list(read_remotes(home.root).values())
-    for project in Projects(home, Vault(home).load()).all():
+    remotes = list(read_remotes(api.home.root).values())
+    for project in Projects(api.home, api.identity).all():
         now = now_us()
         sweep(project.paths, project.state.erased(now))
         place = f"{project.entity}/{project.name}"
