@@ -94,7 +94,6 @@ SETTINGS: Final[dict[str, Setting]] = {
     "passphrase_file": Setting(str, "", "file whose first line opens a protected key"),
     "quiet": Setting(bool, False, "print nothing but warnings"),
     "tail_dir": Setting(str, "", "node-local folder for live tails, for a home on NFS or Lustre"),
-    "every_rank": Setting(bool, False, "console and system metrics from every rank of a job"),
     "trash_days": Setting(float, 7.0, "days that a deleted run stays in the trash"),
     "heartbeat_s": Setting(float, 30.0, "seconds between signed heads of a live run"),
 }

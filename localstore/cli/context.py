@@ -51,6 +51,13 @@ def adopt_keys() -> str:
     )
 
 
+def bring_tails_home() -> None:
+    """Before a sync: what killed writers left in this node's `tail_dir`."""
+    from localstore.tails import bring_home
+
+    bring_home(settings.load().tail_dir, home_paths())
+
+
 def recipients() -> frozenset[str]:
     """Tags of the keys that keyslots for this home are sealed to; needs no key."""
     return Vault(home_paths()).recipients()

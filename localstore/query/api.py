@@ -17,8 +17,8 @@ from localstore.query.filters import accepts, sort_key
 from localstore.query.history import Table, merge
 from localstore.query.info import RunInfo, fold_info
 from localstore.reading import read_run
-from localstore.sdk.run import local_tails
 from localstore.sdk.summary import SummaryFold
+from localstore.tails import tail_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -124,8 +124,7 @@ class StoredRun:
     def table(self) -> Table:
         """All points of the run, merged over its writers."""
         if self._table is None:
-            tails = self._options.tail_dir
-            folder = local_tails(tails, self._project, self._subject) if tails else None
+            folder = tail_folder(self._options.tail_dir, self._project.paths.id, self._subject)
             contents = read_run(
                 self._project, self._subject, (DataClass.METRICS,), self._damage, folder
             )
@@ -388,8 +387,7 @@ class Api:
 
     def _read_info(self, project: Project, subject: bytes) -> RunInfo:
         problems: list[Damaged] = []
-        tails = self._options.tail_dir
-        folder = local_tails(tails, project, subject) if tails else None
+        folder = tail_folder(self._options.tail_dir, project.paths.id, subject)
         info = fold_info(read_run(project, subject, (DataClass.META,), problems, folder))
         info.problems = [str(problem) for problem in problems]
         self.problems += problems

@@ -18,6 +18,7 @@ from localstore.sdk import lifecycle, liveness
 from localstore.sdk.mappings import Config, Summary
 from localstore.sdk.summary import SummaryFold, check_definition
 from localstore.sdk.values import FOREIGN_ERRORS, encode, encode_any, plain, text_key
+from localstore.tails import tail_folder
 from localstore.writer import (
     MAX_BACKLOG_RECORDS,
     MAX_RECORD_BYTES,
@@ -325,7 +326,7 @@ class Run:
             data_class=data_class,
             supersedes=self._supersedes if data_class == DataClass.METRICS else NOTHING_SUPERSEDED,
             predecessors=failed or self._predecessors.get(data_class, ()),
-            tail_folder=local_tails(folder, self._project, self._subject) if folder else None,
+            tail_folder=tail_folder(folder, self._project.paths.id, self._subject),
         )
 
     def _append_meta(self, record: list[Any]) -> None:
@@ -431,13 +432,6 @@ class Run:
 
         self.finish(quiet=True)
         delete_run(self._project, self._subject, now=now, days=self._options.trash_days)
-
-
-def local_tails(folder: str, project: Project, subject: bytes) -> Any:
-    """Where live tails lie when they have a node-local folder of their own."""
-    from pathlib import Path
-
-    return Path(folder) / project.paths.id / subject.hex()
 
 
 class DisabledRun(Run):

@@ -12,8 +12,9 @@ from localstore.identity import Vault, open_or_create
 from localstore.layout import HomePaths, check_label
 from localstore.project import Project, Projects
 from localstore.sdk import names
-from localstore.sdk.run import DisabledRun, Run, local_tails, say
+from localstore.sdk.run import DisabledRun, Run, say
 from localstore.sdk.values import config_mapping
+from localstore.tails import bring_home, tail_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,7 +75,8 @@ def init(
 
     Raises:
         UsageError: an argument is wrong or unknown.
-        NotFound: `resume="must"` or `resume_from` and no such run, or a deposit-only machine without a ticket.
+        NotFound: `resume="must"` or `resume_from` and no such run, or a deposit-only machine
+            without a ticket.
         AlreadyExists: `resume="never"` and there is such a run.
         KeyUnavailable, NotPermitted: this machine's key does not open, or has a wrong mode.
     """
@@ -178,6 +180,7 @@ class _Request:
         if fresh and not self.options.quiet:
             place = Vault(self.home).place()
             say(f"made your key in {place}; back it up: localstore key recovery-code")
+        bring_home(self.options.tail_dir, self.home)
         projects = Projects(self.home, identity)
         project, _ = projects.open_or_create(self.options.entity, self.options.project)
         project.ensure_cert()
@@ -220,8 +223,8 @@ class _Request:
             raise AlreadyExists(f"{where} exists", hint="take another id, or resume='allow'")
         if not exists or resume not in ("allow", "must"):
             return _Earlier({}, {})
-        tails = self.options.tail_dir
-        found = look_back(project, subject, local_tails(tails, project, subject) if tails else None)
+        tails = tail_folder(self.options.tail_dir, project.paths.id, subject)
+        found = look_back(project, subject, tails)
         next_step = found.next_step if self.supersedes == NOTHING_SUPERSEDED else self.supersedes
         return _Earlier(found.predecessors, found.config, found.name, next_step)
 
