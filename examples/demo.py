@@ -26,9 +26,9 @@ HERE = Path(__file__).parent
 CLI = str(Path(sys.executable).with_name("localstore"))
 STEPS = 300
 KILL_AFTER = 150  # acknowledged steps
-CANARY = "canaryquartz"  # begins every name that the demo gives: project, runs, metrics, config
+CANARY = "quartz7"  # begins every name that the demo gives: project, runs, metrics, config
 PROJECT = f"{CANARY}-digits"
-INSIDE = "LOCALSTORE_DEMO_NETWORK"  # how this process was cut off; set by `cut_network`
+INSIDE = "DEMO_NETWORK"  # how this process was cut off; set by `cut_network`
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ def export(home: Path, ids: dict[str, str]) -> dict[str, bytes]:
 
 def list_runs(home: Path) -> list[dict[str, object]]:
     """What `localstore ls --json` knows of the demo's project."""
-    found = json.loads(localstore(home, "ls", PROJECT, "--json"))
+    found = json.loads(localstore(home, "ls", PROJECT, "--json"))["runs"]
     return sorted(found, key=lambda run: str(run["name"]))
 
 
