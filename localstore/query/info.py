@@ -76,19 +76,21 @@ def fold_info(contents: Iterable[SegmentContent]) -> RunInfo:
     """Fold the `meta` segments of one run; order is (time, writer, sequence)."""
     out = RunInfo()
     records: list[tuple[int, bytes, int, Record]] = []
-    followed: set[bytes] = set()
+    followed: set[tuple[bytes, str]] = set()
     by_segment: dict[bytes, WriterFacts] = {}
     for content in contents:
         header = content.header
         writer = out.writers.setdefault(header.writer.hex(), WriterFacts())
         writer.last_seen_us = max(writer.last_seen_us, content.last_seen_us)
         by_segment[header.segment] = writer
-        followed.update(p.segment for p in header.predecessors)
+        followed.update((p.segment, header.writer.hex()) for p in header.predecessors)
         if content.verdict.belief is Belief.FLAGGED:
             out.flags.append(content.verdict.reason)
         records += ((r[1], header.writer, s, r) for s, r in content.records.items())
-    for segment in followed & by_segment.keys():
-        by_segment[segment].succeeded = True
+    for segment, by in followed:
+        # A writer that goes on in another segment, because its disk failed, succeeds nobody.
+        if segment in by_segment and by_segment[segment] is not out.writers[by]:
+            by_segment[segment].succeeded = True
     records.sort(key=lambda item: item[:3])
     before: tuple[int, bytes, Record] | None = None
     for time_us, writer_id, _, record in records:

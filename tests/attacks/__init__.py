@@ -1,0 +1,1 @@
+"""Tests against the recording side: kills, power cuts, bad disks, forged and hostile files."""
