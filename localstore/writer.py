@@ -133,6 +133,7 @@ class Segment:
             self.discard()
             raise
         self.chain, self.length, self.count = first_chain(raw), len(raw), 0
+        self._durable = (self.chain, self.length)
         self.last_head_us = header.started_us
         self._head_length = 0
         self._named = False
@@ -208,6 +209,7 @@ class Segment:
             os.fdatasync(self._log)
         except OSError as error:
             raise _Untrusted(error.errno, error.strerror) from error
+        self._durable = (self.chain, self.length)
         if not self._named:
             sync_folder(self.folder)
             self._named = True
@@ -229,8 +231,9 @@ class Segment:
         _remove(self.folder / f"{self.id.hex()}.log")
 
     def as_predecessor(self) -> Predecessor:
-        """This segment as a later one names it."""
-        return Predecessor(segment=self.id, chain=self.chain, length=self.length)
+        """This segment as a later one names it: as far as the disk ever acknowledged it."""
+        chain, length = self._durable
+        return Predecessor(segment=self.id, chain=chain, length=length)
 
 
 def _close(handle: int) -> None:

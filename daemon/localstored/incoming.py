@@ -16,7 +16,7 @@ from localstore.durable import make_folder, sync_folder, write_all
 from localstore.errors import Refused, StoreError
 from localstore.layout import FILE_MODE, FileKind, FileName
 from localstored.remotes.base import MAX_PIECE_BYTES
-from localstored.verify import FrameCheck, check_file, sha256_of
+from localstored.verify import FrameCheck, check_file, is_closed, sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,6 +130,8 @@ class Incoming:
         path = self._paths.file(file.name)
         if path.with_suffix(".t0").exists() or path.with_suffix(".t1").exists():
             return offset  # a writer has it now
+        if is_closed(path):
+            raise Refused("the remote added bytes behind the writer's final head")
         if path.stat().st_size != offset:
             return self._rewrite(path, file, offset, size)
         with self._landing() as landing:

@@ -95,6 +95,8 @@ class FrameCheck:
     def __init__(self, file: FileName, project: str, *, with_header: bool) -> None:
         self._file, self._project = file, project
         self._with_header, self.end = with_header, 0
+        self._header: segment.SegmentHeader | None = None
+        self._closed = False
 
     def advance(self, path: Path) -> None:
         """Check as far as the file has come; a frame that is not whole yet may still arrive.
@@ -110,13 +112,15 @@ class FrameCheck:
                 self.end = self._check_header(view)
             except Torn:
                 return
-        while self.end < len(view):
+        while self.end < len(view) and not self._closed:
             try:
                 frame = segment.decode_frame(view, self.end)
             except Torn:
                 return
             if frame.kind == spec.FrameType.REF:
                 segment.decode_ref(frame)
+            if frame.kind == spec.FrameType.HEAD and self._header is not None:
+                self._closed = _is_final(frame, self._header)
             if self._file.kind is FileKind.TAIL_COPY and frame.kind != spec.FrameType.RECORD:
                 raise Damaged("a tail copy with something else than records", offset=self.end)
             self.end = frame.end
@@ -131,6 +135,8 @@ class FrameCheck:
         view = _mapped(path)
         if view is None or (self._with_header and not self.end):
             raise Damaged("ends inside its header")
+        if self._closed:
+            return self.end  # what a stranger put behind the final head is not taken
         return segment.whole_frames_end(view, self.end)
 
     def _check_header(self, view: memoryview) -> int:
@@ -138,7 +144,34 @@ class FrameCheck:
         check_header(header, self._file)
         if header.project.hex() != self._project:
             raise Damaged("the header of another project")
+        self._header = header
         return start
+
+
+def _is_final(frame: segment.Frame, header: segment.SegmentHeader) -> bool:
+    """Whether the writer itself signed that nothing follows."""
+    try:
+        head = segment.decode_head(frame, header.segment, header.device)
+    except Damaged:
+        return False  # a reader will name it; here it is only no reason to stop
+    return head.final and head.length == frame.offset
+
+
+_HEAD_FRAME_BYTES: Final = segment.FRAME_OVERHEAD_BYTES + segment.HEAD_BODY_BYTES
+
+
+def is_closed(path: Path) -> bool:
+    """Whether a log here ends with its writer's final head, so that nobody may add to it."""
+    raw = path.read_bytes()
+    view, at = memoryview(raw), len(raw) - _HEAD_FRAME_BYTES
+    try:
+        header, start = segment.decode_header(view)
+        if at < start:
+            return False
+        frame = segment.decode_frame(view, at)
+    except Damaged:
+        return False
+    return frame.kind == spec.FrameType.HEAD and _is_final(frame, header)
 
 
 def _mapped(path: Path) -> memoryview | None:

@@ -14,7 +14,7 @@ from localstore.layout import HomePaths
 from localstore.project import Project, Projects
 from localstore.query.cache import RunCache, fingerprint
 from localstore.query.filters import accepts, sort_key
-from localstore.query.history import Table, merge
+from localstore.query.history import Table, cut_off, merge
 from localstore.query.info import RunInfo, fold_info
 from localstore.reading import read_run
 from localstore.sdk.summary import SummaryFold
@@ -128,6 +128,7 @@ class StoredRun:
             contents = read_run(
                 self._project, self._subject, (DataClass.METRICS,), self._damage, folder
             )
+            self._damage += cut_off(contents, self._info)
             self._table = merge(contents)
         return self._table
 

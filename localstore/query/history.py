@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from localstore.errors import Damaged
 from localstore.format.columns import Block, Column, rows_of
 from localstore.format.segment import NOTHING_SUPERSEDED
 from localstore.format.spec import RecordKind
@@ -14,6 +14,7 @@ from localstore.format.spec import RecordKind
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from localstore.query.info import RunInfo
     from localstore.reading import SegmentContent
 
 MISSING: Final = object()
@@ -128,6 +129,23 @@ def _add_points(table: Table, points: list[Any]) -> None:
     table._add(steps, times, columns)
 
 
+def cut_off(contents: Sequence[SegmentContent], info: RunInfo) -> list[Damaged]:
+    """Logs that end before their writer did, which a final head would show."""
+    replaced = {(p.segment, one.header.writer) for one in contents for p in one.header.predecessors}
+    found = []
+    for one in contents:
+        writer = info.writers.get(one.header.writer.hex())
+        failed_under = (one.header.segment, one.header.writer) in replaced
+        if writer is None or not writer.process or failed_under:
+            continue
+        final = one.head is not None and one.head.final
+        if final != bool(writer.ended):
+            which = "its facts do" if final else "it does"
+            what = f"its writer ended, and {which} not: cut off, or refused by the disk"
+            found.append(Damaged(what, file=one.name, offset=one.length))
+    return found
+
+
 # ------------------------------------------------------------------ many segments
 def merge(contents: Sequence[SegmentContent]) -> Table:
     """All segments of a run's metrics as one table.
@@ -180,10 +198,9 @@ def _hidden_rows(ordered: Sequence[SegmentContent], tables: Sequence[Table]) -> 
             old = tables[before]
             if ordered[before].header.writer == header.writer:
                 # The disk failed under the old one: what it had not acknowledged stands here anew.
-                first = table.times_us[0] if table.times_us else math.inf
-                hidden[before].update(
-                    row for row, time_us in enumerate(old.times_us) if time_us >= first
-                )
+                again = set(zip(table.times_us, table.steps, strict=True))
+                rows = enumerate(zip(old.times_us, old.steps, strict=True))
+                hidden[before].update(row for row, row_id in rows if row_id in again)
             elif header.supersedes != NOTHING_SUPERSEDED:
                 hidden[before].update(
                     row for row, step in enumerate(old.steps) if step >= header.supersedes
