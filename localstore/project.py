@@ -145,21 +145,33 @@ class Project:
         return crypto.derive(self._pair_seeds[pair], spec.LABEL_CLASS, salt=bytes((data_class,)))
 
     def _pair_seed(self, subject: bytes, pair: bytes) -> bytes:
-        for slot in keyslots.read_slots(self.paths, subject):
+        problems: list[Damaged] = []
+        for slot in keyslots.read_slots(self.paths, subject, problems):
             if slot.kind != SlotKind.PAIR or slot.pair != pair:
                 continue
-            for epoch in self.state.epochs:
-                if epoch.box != slot.recipient:
-                    continue
-                private = crypto.derive(self.epoch_seed(epoch), spec.LABEL_EPOCH_BOX)
-                seed = slot.open(private, self.id)
-                if crypto.box_public(crypto.derive(seed, spec.LABEL_PAIR)) != pair:
-                    raise Forged(f"{slot.name} holds another pair's seed")
+            try:
+                seed = self._seed_in(slot)
+            except Damaged as problem:
+                problems.append(problem.at(slot.name))  # anybody can sign and plant a slot
+                continue
+            if seed is not None:
                 return seed
+        if problems:
+            raise Damaged(f"no whole keyslot opens this run: {problems[0]}")
         raise NotPermitted(
             "no keyslot here opens this run",
             hint="it was erased, or its keys have not arrived yet: `localstore sync now`",
         )
+
+    def _seed_in(self, slot: Slot) -> bytes | None:
+        for epoch in self.state.epochs:
+            if epoch.box == slot.recipient:
+                private = crypto.derive(self.epoch_seed(epoch), spec.LABEL_EPOCH_BOX)
+                seed = slot.open(private, self.id)
+                if crypto.box_public(crypto.derive(seed, spec.LABEL_PAIR)) != slot.pair:
+                    raise Forged("a keyslot that holds another pair's seed")
+                return seed
+        return None
 
     # -------------------------------------------------------------- writing
     def subject(self, run_id: str) -> bytes:
@@ -346,6 +358,29 @@ def check_format(content: bytes, project: str) -> None:
         )
 
 
+# ------------------------------------------------------------------ damage, by file
+def _refused(paths: ProjectPaths, state: trust.ProjectState) -> list[Damaged]:
+    """Links and certificates of a project that are not believed."""
+    return [Damaged(why, file=f"projects/{paths.id}/{what}") for what, why in state.refused]
+
+
+def _why_closed(paths: ProjectPaths, problem: StoreError | NotPermitted) -> list[Damaged]:
+    """What keeps a project from opening; nothing where it is merely somebody else's."""
+    found: list[Damaged] = []
+    try:
+        state = trust.read_project(paths)
+        found += _refused(paths, state)
+        subjects = [keyslots.project_subject()]
+        subjects += [keyslots.epoch_subject(epoch.number) for epoch in state.epochs]
+        for subject in subjects:
+            list(keyslots.read_slots(paths, subject, found))
+    except Damaged as no_genesis:
+        found.append(no_genesis.at(f"projects/{paths.id}/links"))
+    if not found and isinstance(problem, Damaged):
+        found.append(problem.at(f"projects/{paths.id}/{problem.file}"))
+    return found
+
+
 # ------------------------------------------------------------------ finding by name
 class Projects:
     """The projects of a home, by name."""
@@ -360,12 +395,14 @@ class Projects:
                 continue
             try:
                 check_format((paths.root / FORMAT_FILE).read_bytes(), paths.id)
-                yield Project(paths, self.identity)
-            except NotPermitted:
-                continue
-            except Damaged as problem:
+                project = Project(paths, self.identity)
+            except (NotPermitted, Damaged) as problem:
                 if problems is not None:
-                    problems.append(problem.at(f"projects/{paths.id}/{problem.file}"))
+                    problems += _why_closed(paths, problem)
+                continue
+            if problems is not None:
+                problems += _refused(paths, project.state)
+            yield project
 
     def named(self, entity: str, name: str) -> list[Project]:
         """All projects of this name; the designated one, to which writing goes, first."""

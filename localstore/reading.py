@@ -272,6 +272,9 @@ def list_segments(
                 header, _ = decode_header(file.read(spec.MAX_HEADER_BYTES))
         except FileNotFoundError:
             continue
+        except OSError as error:
+            problems.append(Damaged(f"it cannot be read: {error.strerror}", file=name))
+            continue
         except Damaged as problem:
             problems.append(problem.at(name))
             continue
@@ -301,6 +304,9 @@ def read_run(
         try:
             content = read_segment(project, files.name, tails=files.tails)
         except FileNotFoundError:
+            continue
+        except OSError as error:
+            problems.append(Damaged(f"it cannot be read: {error.strerror}", file=files.name))
             continue
         except NotPermitted as problem:
             problems.append(Damaged(str(problem), file=files.name))

@@ -372,7 +372,7 @@ class Api:
                 continue
             try:
                 facts = fingerprint(folder)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue
             if not facts:
                 continue
