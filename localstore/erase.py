@@ -6,12 +6,11 @@ replica that learns of it (docs/format.md, section 10.4).
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final
-
-import msgspec
 
 from localstore.durable import sync_folder
 from localstore.errors import NotFound, UsageError
@@ -122,11 +121,6 @@ class Erasure:
     remotes: Mapping[str, Progress] = field(default_factory=dict)
 
 
-class _Receipt(msgspec.Struct, frozen=True):
-    name: str
-    size: int
-
-
 def erasure_status(
     paths: ProjectPaths,
     tombstones: Mapping[str, tuple[int, bytes]],
@@ -171,22 +165,24 @@ def _progress(sizes: Mapping[str, int] | None) -> Progress:
 def _held(receipts: Path) -> dict[str, dict[str, int]]:
     """By subject (hex): the last size that a remote acknowledged for each file."""
     out: dict[str, dict[str, int]] = {}
-    for line in _receipt_lines(receipts):
-        folder, _, rest = line.name.partition("/")
+    for name, size in _acknowledged(receipts):
+        folder, _, rest = name.partition("/")
         subject, _, file = rest.partition("/")
         if folder in ("runs", "keys") and file:
-            out.setdefault(subject, {})[line.name] = line.size
+            out.setdefault(subject, {})[name] = size
     return out
 
 
-def _receipt_lines(path: Path) -> Iterator[_Receipt]:
-    """Lines that can be read; a torn last one is none."""
+def _acknowledged(path: Path) -> Iterator[tuple[str, int]]:
+    """Name and size of each line that can be read; a torn last one is none."""
     if not path.exists():
         return
-    decode = msgspec.json.Decoder(_Receipt).decode
     data = path.read_bytes()
     for raw in data[: data.rfind(b"\n") + 1].splitlines():
         try:
-            yield decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            line = json.loads(raw)
+        except ValueError:  # not UTF-8 included
             continue
+        match line:
+            case {"name": str(name), "size": int(size)}:
+                yield name, size

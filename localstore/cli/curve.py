@@ -45,8 +45,9 @@ def draw(
             before = None
             continue
         here = x_of.place(step), rows - 1 - y_of.place(value)
-        dots.update(_line(before or here, here))
-        before = here
+        if here != before:  # most points of a long run share their dot with the one before
+            dots.update(_line(before or here, here))
+            before = here
     render = _braille if braille else _stars
     return [render(dots, row, width).rstrip() for row in range(height)]
 

@@ -60,20 +60,14 @@ def _fact(value: Any) -> str:
 
 
 def _facts(identity: Identity, vault: Vault) -> dict[str, Any]:
-    person = {
-        "user": identity.user.hex(),
-        "user_name": identity.user_name,
-        "generation": identity.generation,
-        "device": device_id(identity.device_seed),
-    }
     return {
-        **(person if identity.is_member else {}),
+        **(_person(identity) if identity.is_member else {}),
         "secret": vault.place(),
         "protected": vault.protected(),
         "tickets": [
             {
                 "project": f"{one.entity}/{one.name}",
-                "device": device_id(one.device_seed),
+                "device": _device(one.device_seed),
                 "not_after": iso(one.not_after_us / 1e6),
             }
             for _, one in sorted(identity.deposits.items())
@@ -81,11 +75,21 @@ def _facts(identity: Identity, vault: Vault) -> dict[str, Any]:
     }
 
 
-def device_id(seed: bytes) -> str:
-    """What people call a device by: 16 hex digits of the hash of its public sign key."""
-    from localstore import crypto
+def _person(identity: Identity) -> dict[str, Any]:
+    return {
+        "user": identity.user.hex(),
+        "user_name": identity.user_name,
+        "generation": identity.generation,
+        "device": _device(identity.device_seed),
+    }
 
-    return crypto.sha256(crypto.sign_public(seed)).hex()[:16]
+
+def _device(seed: bytes) -> str:
+    """What `localstore device ls` calls the device of this sign key."""
+    from localstore.crypto import sign_public
+    from localstore.rotation import device_id
+
+    return device_id(sign_public(seed))
 
 
 # ------------------------------------------------------------------ passphrase
@@ -167,7 +171,7 @@ def recover() -> None:
 
     code = _read_code()
     made = identity.recover(home_paths(), code, settings.load())
-    terminal.note(f"user {made.user.hex()}, new device {device_id(made.device_seed)}")
+    terminal.note(f"user {made.user.hex()}, new device {_device(made.device_seed)}")
     click.echo(_AFTER_RECOVERY)
 
 

@@ -89,8 +89,15 @@ def _document(run: StoredRun, keys: Iterable[str], known: Iterable[str]) -> dict
 
 
 def _curve(run: StoredRun, key: str) -> Curve:
-    rows = [row for row in run.scan_history([key]) if is_number(row[key])]
-    return Curve(key, [row["_step"] for row in rows], [float(row[key]) for row in rows])
+    """The numbers of a key; of one that holds texts alone, none."""
+    table = run.table()
+    order = table.order if table.order is not None else range(len(table.steps))
+    points = [
+        (table.steps[row], float(value))
+        for row, value in zip(order, table.column(key), strict=True)
+        if is_number(value)
+    ]
+    return Curve(key, [step for step, _ in points], [value for _, value in points])
 
 
 # ------------------------------------------------------------------ for people

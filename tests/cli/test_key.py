@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from localstore import crypto
 from localstore.identity import Vault
 from localstore.layout import HomePaths
 from tests.cli.conftest import COMMAND, call, spawn
@@ -37,7 +36,7 @@ def _facts(**environment: str) -> dict[str, Any]:
 # ------------------------------------------------------------------ show
 def test_show_says_who_this_is_and_where_the_secret_lies(secret: Path) -> None:
     identity = Vault(HomePaths(secret.parent.parent)).load()
-    device = crypto.sha256(crypto.sign_public(identity.device_seed)).hex()[:16]
+    device = json.loads(call("device", "ls", "--json").out)[0]["id"]
     assert call("key", "show").out == (
         f"user        {identity.user.hex()}\n"
         "user name   ada\n"
@@ -216,3 +215,24 @@ def test_a_person_types_the_code_unseen(secret: Path, tmp_path: Path) -> None:
     status, seen = _type([code], "--home", str(tmp_path / "there"), "key", "recover")
     assert status == 0
     assert code not in seen
+
+
+# ------------------------------------------------------------------ a machine with tickets
+def test_a_machine_with_tickets_says_so_and_reads_nothing(secret: Path, tmp_path: Path) -> None:
+    ticket = tmp_path / "ticket"
+    assert call("project", "ticket", "--deposit", "--project", "digits", str(ticket)).code == 0
+    node = str(tmp_path / "node")
+    assert call("--home", node, "enroll", str(ticket)).code == 0
+    shown = call("--home", node, "key", "show")
+    assert shown.out.startswith(
+        f"secret     {node}/identity/secret\nprotected  no\nticket     ada/digits "
+    )
+    for words in (
+        ["ls"],
+        ["show", "one"],
+        ["export"],
+        ["rm", "-y", "one"],
+        ["key", "recovery-code"],
+    ):
+        outcome = call("--home", node, *words)
+        assert (outcome.code, outcome.out) == (77, "")

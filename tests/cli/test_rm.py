@@ -129,6 +129,16 @@ def test_status_lists_every_tombstone_and_every_remote(two_runs: None, tmp_path:
     ]
 
 
+def test_an_erasure_is_pending_until_the_remote_has_heard_of_it(
+    two_runs: None, tmp_path: Path
+) -> None:
+    add_remote(_home().root, "stick", str(tmp_path / "stick"))
+    assert call("sync", "now").code == 0
+    call("rm", "-y", "--now", "first")
+    found = json.loads(call("rm", "--status", "--json").out)["tombstones"]
+    assert [(one["here"], one["remotes"]) for one in found] == [("done", {"stick": "pending"})]
+
+
 def test_status_opens_a_protected_key_once(two_runs: None) -> None:
     """A passphrase in the environment is forgotten when it is read."""
     call("rm", "-y", "first")
