@@ -88,7 +88,7 @@ def table(name: str, heading: str) -> list[list[str]]:
     assert found, f"{name} has no section {heading!r}"
     section = rest.partition("\n## ")[0]
     rows = re.findall(r"^\|(.+)\|$", section, re.MULTILINE)
-    return [[cell.strip() for cell in row.split(" | ")] for row in rows[2:]]
+    return [[cell.strip() for cell in row.split("|")] for row in rows[2:]]
 
 
 def quoted(cell: str) -> list[str]:
