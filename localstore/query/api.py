@@ -241,7 +241,10 @@ class StoredRun:
 
 
 def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat()
+    except (ValueError, OverflowError):
+        return str(seconds)  # a claim that no calendar has
 
 
 def _thin(table: Table, samples: int) -> Table:

@@ -116,7 +116,9 @@ def _once(blocks: Iterable[Block]) -> Iterator[tuple[int, Block]]:
 
 
 def _is_point(record: Sequence[Any]) -> bool:
-    return len(record) >= 4 and isinstance(record[2], int) and isinstance(record[3], dict)
+    if len(record) < 4 or not isinstance(record[2], int) or not isinstance(record[3], dict):
+        return False
+    return all(isinstance(key, str) for key in record[3])
 
 
 def _add_points(table: Table, points: list[Any]) -> None:

@@ -105,7 +105,7 @@ def _apply(out: RunInfo, writer: WriterFacts, time_us: int, record: Record) -> N
     out.created_us = out.created_us or time_us
     out.updated_us = max(out.updated_us, time_us)
     match record:
-        case [RecordKind.START, _, dict(start), *_]:
+        case [RecordKind.START, _, dict(start), *_] if _is_start(start):
             writer.process = start.get("process", {})
             out.id = str(start.get("id", out.id))
             out.info.update((k, v) for k, v in start.items() if k not in ("process", "id"))
@@ -116,15 +116,26 @@ def _apply(out: RunInfo, writer: WriterFacts, time_us: int, record: Record) -> N
         case [RecordKind.STATE, _, str(state), code, *_]:
             writer.ended = "failed" if state == "failed" else "finished"
             writer.exit_code = code if isinstance(code, int) else 0
-        case [RecordKind.DEFINE, _, str(name), dict(body), *_]:
+        case [RecordKind.DEFINE, _, str(name), dict(body), *_] if _is_definition(body):
             out.definitions.append((name, body))
         case [RecordKind.GAP, _, int(count), str(reason), *_]:
             out.gaps[reason] = out.gaps.get(reason, 0) + count
         case _:
-            pass  # of a later localstore
+            pass  # of a later localstore, or nonsense: one bad run must not stop the others
 
 
-def _update(target: dict[str, Any], changed: Mapping[str, Any], deleted: Iterable[Any]) -> None:
-    target.update(changed)
+def _is_start(body: Mapping[Any, Any]) -> bool:
+    process, tags = body.get("process", {}), body.get("tags", [])
+    return isinstance(process, dict) and isinstance(tags, list)
+
+
+def _is_definition(body: Mapping[Any, Any]) -> bool:
+    wanted = body.get("summary", [])
+    return isinstance(wanted, list) and all(isinstance(one, str) for one in wanted)
+
+
+def _update(target: dict[str, Any], changed: Mapping[Any, Any], deleted: Iterable[Any]) -> None:
+    target.update((key, value) for key, value in changed.items() if isinstance(key, str))
     for key in deleted:
-        target.pop(key, None)
+        if isinstance(key, str):
+            target.pop(key, None)

@@ -16,7 +16,7 @@ import localstore
 from localstore.cli.filters import parse_filter
 from localstore.errors import UsageError
 from localstore.format.segment import decode_header
-from localstore.format.spec import DataClass
+from localstore.format.spec import DataClass, RecordKind
 from tests.cli.conftest import COMMAND, call
 
 if TYPE_CHECKING:
@@ -195,3 +195,58 @@ def test_damage_of_a_history_is_named_too(two_runs: None, words: list[str]) -> N
     assert outcome.code == 20
     assert outcome.err.startswith("localstore: warning: runs/")
     assert call("show", "second").code == 0
+
+
+@pytest.mark.parametrize("words", [["ls"], ["ls", "--json"], ["show", "one"], ["export", "one"]])
+def test_a_time_that_no_calendar_has_stops_nothing(
+    two_runs: None,
+    make_run: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+) -> None:
+    """Times are claims of whoever wrote a run, with whatever clock."""
+    with monkeypatch.context() as mad_clock:
+        mad_clock.setattr("time.time_ns", lambda: (1 << 60) * 1000)
+        make_run([{"x": 1}], id="one")
+    outcome = call(*words)
+    assert (outcome.code, outcome.err) == (0, "")
+
+
+_NOW = 1_800_000_000_000_000
+NONSENSE: list[list[Any]] = [
+    [RecordKind.START, _NOW, {"tags": 5}],
+    [RecordKind.START, _NOW, {"process": 5, "name": ["x"], "id": {"a": 1}}],
+    [RecordKind.START, _NOW, {"process": {"pid": "x", "boot": [1]}, "notes": b"\xff"}],
+    [RecordKind.CONFIG, _NOW, {1: 2, "x": {3: {4: 5}}, "y": b"\xff"}, []],
+    [RecordKind.CONFIG, _NOW, {"a": 1}, [[1], {}]],
+    [RecordKind.SUMMARY, _NOW, {1: 2, b"x": 1}, []],
+    [RecordKind.STATE, _NOW, "failed", "x"],
+    [RecordKind.DEFINE, _NOW, "x*[", {"summary": 5}],
+    [RecordKind.DEFINE, _NOW, "x", {"summary": [[]], "goal": [], 1: 2}],
+    [RecordKind.GAP, _NOW, -5, "\x1b[31m"],
+    [RecordKind.EDIT, _NOW],
+    [99, (1 << 63) - 1, 3],
+]
+
+
+@pytest.mark.parametrize("record", NONSENSE, ids=str)
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_run_full_of_nonsense_stops_no_other(
+    two_runs: None, record: list[Any], ended: bool
+) -> None:
+    """A machine with a ticket may sign what it likes; everybody else's runs are still listed."""
+    run = localstore.init(project="digits", id="bad")
+    run.log({"x": 1, "n": {"y": 2}})
+    run._append_meta(record)
+    if not ended:
+        run._writer.close()  # the process vanished
+    run.finish()
+    for words in (
+        ["ls"],
+        ["ls", "--json"],
+        ["export"],
+        ["ls", "--filter", "lr>0"],
+        ["show", "bad"],
+    ):
+        assert call(*words).code in ((0, 66) if words[0] == "show" else (0,))
+    assert '"ada/digits/first"' in call("ls", "--json").out
