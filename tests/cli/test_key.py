@@ -123,6 +123,20 @@ def test_a_passphrase_file_that_others_may_read_is_refused(secret: Path, tmp_pat
     assert call("key", "protect", "--passphrase-file", str(tmp_path / "open")).code == 77
 
 
+def test_a_protected_systemd_credential_is_shown_as_such_and_not_changed(
+    secret: Path, tmp_path: Path
+) -> None:
+    call("key", "protect", "--stdin", stdin="sesame\n")
+    (tmp_path / "credentials").mkdir()
+    secret.rename(tmp_path / "credentials/localstore.identity")
+    given = {"CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")}
+    facts = _facts(LOCALSTORE_PASSPHRASE="sesame", **given)
+    assert facts["secret"] == "systemd credential localstore.identity"
+    assert facts["protected"] is True
+    changed = call("key", "protect", "--remove", LOCALSTORE_PASSPHRASE="sesame", **given)
+    assert changed.code == 77
+
+
 def _type(lines: list[str], *words: str) -> tuple[int, str]:
     """Run the command with a terminal of its own, on which somebody types these lines."""
     process_id, screen = pty.fork()
