@@ -14,10 +14,11 @@ from localstore import crypto, trust
 from localstore.errors import Damaged, Forged, LocalStoreError, NotPermitted, Torn
 from localstore.format import signed, spec
 from localstore.format.segment import scan_frames
+from localstore.format.spec import DataClass
 from localstore.identity import now_us
 from localstore.layout import FileKind, FileName, log_name, parse_name
 from localstore.project import Project, check_format
-from localstore.reading import FrameWalk, read_segment
+from localstore.reading import FrameWalk, SegmentContent, closed_logs, read_segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,7 +74,9 @@ class Inspection:
     def to_heal(self) -> list[tuple[str, str]]:
         """Project id and name of each file that other bytes should stand in."""
         return [
-            (one.project, one.file) for one in self.findings if one.kind in ("damaged", "missing")
+            (one.project, one.file)
+            for one in self.findings
+            if one.kind in ("damaged", "missing") and is_file_name(one.file)
         ]
 
 
@@ -118,6 +121,7 @@ class _ProjectCheck:
                 self._on_file(name)
             self._check_name(name)
         self._check_wanted()
+        self._check_meta()
         self._check_receipts()
         self._check_writers()
         if identity is not None:
@@ -223,6 +227,18 @@ class _ProjectCheck:
     def _pruned(self, subject: str, segment: str) -> bool:
         return (self.paths.root / "stubs" / subject / segment).exists()
 
+    def _check_meta(self) -> None:
+        """Every run begins with a `meta` log, which says what the others are."""
+        runs: dict[str, set[int]] = {}
+        for name, header in self._headers.items():
+            runs.setdefault(name.rsplit("/", 1)[0], set()).add(header.data_class)
+        for folder, classes in runs.items():
+            if DataClass.META not in classes and not self._damaged_below(folder):
+                self._say(Damaged("no log of class meta of this run is here"), folder, "missing")
+
+    def _damaged_below(self, folder: str) -> bool:
+        return any(name.startswith(folder + "/") for name in self._damaged)
+
     def _check_receipts(self) -> None:
         """What a remote acknowledged from here was here."""
         latest: dict[str, int] = {}
@@ -285,9 +301,29 @@ class _ProjectCheck:
             except FileNotFoundError:
                 continue
             self.out.opened += 1
+            self._check_closed(content)
             for damage in content.problems:
                 if not isinstance(damage, Torn):
                     self._say(damage, name)
+
+    def _check_closed(self, content: SegmentContent) -> None:
+        """A writer names the other logs that it closed: none may be missing or replaced."""
+        subject = content.header.subject.hex()
+        for segment, _, chain in closed_logs(content):
+            name, chains = log_name(subject, segment.hex()), self._chains.get(segment.hex())
+            if chains is None and not self._pruned(subject, segment.hex()):
+                self._say(Damaged("its writer closed it, and it is not here"), name, "missing")
+            elif chains is not None and chain not in chains.values() and name not in self._damaged:
+                self._say(Damaged("its writer closed it with other bytes"), name, "missing")
+
+
+def is_file_name(name: str) -> bool:
+    """Whether the format has files of this name."""
+    try:
+        parse_name(name)
+    except Damaged:
+        return False
+    return True
 
 
 def _acknowledged(raw: bytes) -> Iterator[tuple[str, int]]:

@@ -23,7 +23,7 @@ from localstore.format.segment import (
     first_chain,
     scan_frames,
 )
-from localstore.format.spec import FrameType
+from localstore.format.spec import FrameType, RecordKind
 from localstore.trust import Belief, Verdict
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class SegmentContent:
     vouched: int = 0
     last_seen_us: int = 0
     frames: int = 0
+    chain: bytes = b""  # after the last frame
 
     def in_order(self) -> list[Record]:
         """The records that stand in no block, by sequence number."""
@@ -74,6 +75,7 @@ class FrameWalk:
         self.frames: list[Frame] = []
         self.head: Head | None = None
         self.vouched = 0
+        self.chain = b""  # after the last frame
         self.chains: dict[int, bytes] = {}  # by the length of the log that each covers
         self._walk()
 
@@ -101,6 +103,7 @@ class FrameWalk:
             chain = crypto.chain_step(chain, (item.raw,))
             self.chains[item.end] = chain
             count += 1
+        self.chain = chain
         self._check_last(heads)
 
     def _check_last(self, heads: list[tuple[Frame, bytes, int]]) -> None:
@@ -159,6 +162,7 @@ def read_segment(
         head=walk.head,
         vouched=walk.vouched,
         frames=len(walk.frames),
+        chain=walk.chain,
         last_seen_us=walk.head.time_us if walk.head else walk.header.started_us,
     )
     covered = _read_frames(content, walk.frames, opener)
@@ -239,6 +243,21 @@ def _read_tail(
                 content.last_seen_us = max(content.last_seen_us, record[1])
         except Damaged as problem:
             content.problems.append(problem.at(f"{content.name}:{tail}", item.offset))
+
+
+def closed_logs(content: SegmentContent) -> list[tuple[bytes, int, bytes]]:
+    """What a writer's STATE says of its other logs: segment id, class, chain after all frames."""
+    found = []
+    for record in content.records.values():
+        match record:
+            case [RecordKind.STATE, _, _, _, list(logs), *_]:
+                for log in logs:
+                    match log:
+                        case [bytes(segment), int(data_class), int(), bytes(chain), *_]:
+                            found.append((segment, data_class, chain))
+            case _:
+                pass
+    return found
 
 
 # ------------------------------------------------------------------ all of one run

@@ -481,6 +481,16 @@ class Stream:
         except OSError as error:
             self._retreat(error)
 
+    def end(self) -> tuple[bytes, int, bytes] | None:
+        """Sign and close; the segment's id, frames and chain, None when the disk refused some."""
+        segment, whole = self._segment, not self.waiting
+        if whole:
+            self.head(final=True)
+        whole = whole and segment is not None and segment is self._segment
+        facts = (segment.id, segment.count, segment.chain) if segment and whole else None
+        self.close()
+        return facts
+
     def not_yet_carried(self) -> list[bytes]:
         """Bodies of the records that `on_points` has not seen; the lock is held."""
         return [*(self._held.bodies if self._held else ()), *self.pending]
@@ -680,8 +690,16 @@ class Writer:
         if thread is not None:
             thread.join()
 
-    def close(self) -> int:
-        """Flush, sign, close; returns how many records the disk never took."""
+    def close(self, farewell: Callable[[list[list[Any]]], list[Any]] | None = None) -> int:
+        """Flush, sign, close.
+
+        Args:
+            farewell: makes the last record of `meta` from [segment, class, frames, chain] of the
+                other logs, so that one that is withheld or cut later is missed.
+
+        Returns:
+            How many records the disk never took.
+        """
         self._stop_thread()
         with self.lock:
             self._say_gaps(at_last=True)
@@ -690,12 +708,21 @@ class Writer:
         # Twice: what came while a job was under way, or after the disk failed under a segment.
         self._carry_all(last=True)
         self._carry_all(last=True)
-        lost = 0
         with self.lock:
             streams, self.streams = self.streams, {}
-        for stream in streams.values():
-            lost += stream.waiting + sum(stream.dropped.values())
-            if not stream.waiting:
-                stream.head(final=True)
-            stream.close()
-        return lost
+        meta = streams.pop(DataClass.META, None)
+        ends = [stream.end() for stream in streams.values()]
+        if meta is not None and farewell is not None:
+            with self.lock:
+                said = [
+                    [end[0], int(kind), *end[1:]]
+                    for kind, end in zip(streams, ends, strict=True)
+                    if end
+                ]
+                meta.append(_encode(farewell(said)))
+                meta.take()
+            meta.carry(last=True)
+        if meta is not None:
+            meta.end()
+            streams[DataClass.META] = meta
+        return sum(one.waiting + sum(one.dropped.values()) for one in streams.values())

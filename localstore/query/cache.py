@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from localstore.project import Project
 
 _FILE: Final = "runs.cache"
-_VERSION: Final = 1
+_VERSION: Final = 2
 _MOST: Final = 256 * 1024 * 1024
 
 
@@ -54,7 +54,7 @@ class RunCache:
         if entry is None or entry[0] != print_:
             return None
         body = dict(entry[1])
-        body["writers"] = {key: WriterFacts(**facts) for key, facts in body["writers"].items()}
+        body["writers"] = {key: _writer(facts) for key, facts in body["writers"].items()}
         body["definitions"] = [(name, definition) for name, definition in body["definitions"]]
         return RunInfo(**body)
 
@@ -77,6 +77,10 @@ class RunCache:
         except OSError:
             return
         self._changed = False
+
+
+def _writer(facts: dict[str, Any]) -> WriterFacts:
+    return WriterFacts(**{**facts, "closed": [tuple(log) for log in facts["closed"]]})
 
 
 def fingerprint(folder: Path) -> list[Any]:

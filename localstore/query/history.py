@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from localstore.errors import Damaged
 from localstore.format.columns import Block, Column, rows_of
 from localstore.format.segment import NOTHING_SUPERSEDED
-from localstore.format.spec import RecordKind
+from localstore.format.spec import DataClass, RecordKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from localstore.reading import SegmentContent
 
 MISSING: Final = object()
+OWN_COLUMNS: Final = frozenset({"_step", "_timestamp", "_runtime"})
 
 
 @dataclass(slots=True)
@@ -50,6 +51,8 @@ class Table:
         self.steps += steps
         self.times_us += times
         for name, column in columns.items():
+            if name in OWN_COLUMNS:
+                continue  # whoever logs these keys gets ours
             self.pieces.setdefault(name, []).append((start, column))
 
     def column(self, name: str) -> list[Any]:
@@ -145,6 +148,17 @@ def cut_off(contents: Sequence[SegmentContent], info: RunInfo) -> list[Damaged]:
             which = "its facts do" if final else "it does"
             what = f"its writer ended, and {which} not: cut off, or refused by the disk"
             found.append(Damaged(what, file=one.name, offset=one.length))
+    here = {one.header.segment: one for one in contents}
+    for writer in info.writers.values():
+        for segment, data_class, chain in writer.closed:
+            if data_class != DataClass.METRICS:
+                continue
+            if segment not in here:
+                what = "its writer closed it, and it is not here: not arrived yet, or withheld"
+                found.append(Damaged(what, file=f"{segment.hex()}.log"))
+            elif here[segment].chain != chain and not here[segment].problems:
+                what = "its writer closed it with other bytes"
+                found.append(Damaged(what, file=here[segment].name))
     return found
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from localstore.format.spec import RecordKind
+from localstore.reading import closed_logs
 from localstore.sdk.liveness import is_alive
 from localstore.trust import Belief
 
@@ -25,6 +26,7 @@ class WriterFacts:
     ended: str = ""  # finished or failed; empty while nothing was said
     exit_code: int = 0
     succeeded: bool = False  # another writer goes on from where this one stopped
+    closed: list[tuple[bytes, int, bytes]] = field(default_factory=list)  # its other logs
 
 
 @dataclass(slots=True)
@@ -83,6 +85,7 @@ def fold_info(contents: Iterable[SegmentContent]) -> RunInfo:
         writer = out.writers.setdefault(header.writer.hex(), WriterFacts())
         writer.last_seen_us = max(writer.last_seen_us, content.last_seen_us)
         by_segment[header.segment] = writer
+        writer.closed += closed_logs(content)
         followed.update((p.segment, header.writer.hex()) for p in header.predecessors)
         if content.verdict.belief is Belief.FLAGGED:
             out.flags.append(content.verdict.reason)

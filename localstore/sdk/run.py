@@ -390,12 +390,15 @@ class Run:
             self._final_summary = self._folded_summary()
             if self.summary:
                 self._record_summary(self.summary.as_dict(), [])
-            state = "failed" if exit_code else "finished"
-            self._append_meta([RecordKind.STATE, now_us(), state, exit_code or 0])
         with self._writer.lock:
             self._finished = True
             self._known_keys.clear()
-        lost = self._writer.close()
+        state = "failed" if exit_code else "finished"
+
+        def farewell(segments: list[list[Any]]) -> list[Any]:
+            return [RecordKind.STATE, now_us(), state, exit_code or 0, segments]
+
+        lost = self._writer.close(None if forked else farewell)
         if lost:
             self._warn(f"{lost} records of run {self.name or self.id} could not be written")
         if not (quiet or self._options.quiet or forked):

@@ -10,6 +10,8 @@ import pytest
 
 import localstore
 from localstore.check import Inspection, inspect_home
+from localstore.format.segment import decode_header
+from localstore.format.spec import DataClass
 from localstore.identity import Vault
 from localstore.remotes import add_remote
 from localstored.engine import sync_home
@@ -160,3 +162,37 @@ def test_later_frames_that_the_remote_lacks_are_kept(home: HomePaths, tmp_path: 
 
     assert repair(home).ok
     assert files_of(home) == before
+
+
+def log_of(home: HomePaths, data_class: DataClass) -> Path:
+    (paths,) = home.all_projects()
+    logs = list(paths.runs.glob("*/*.log"))
+    return next(log for log in logs if decode_header(log.read_bytes())[0].data_class == data_class)
+
+
+def test_a_withheld_log_is_missed_even_without_any_remote(home: HomePaths) -> None:
+    """The writer's last record names the logs that it closed."""
+    run_id = record(home)
+    log = log_of(home, DataClass.METRICS)
+    whole = log.read_bytes()
+    log.unlink()
+
+    assert [one.kind for one in inspect(home).findings] == ["missing"]
+    run = localstore.Api(home.root).run(run_id)
+    run.history(pandas=False)
+    assert "not here" in run.problems[0]
+    log.write_bytes(whole)
+    assert inspect(home).ok
+
+
+def test_a_run_whose_meta_log_is_withheld_is_missed(home: HomePaths) -> None:
+    record(home)
+    log_of(home, DataClass.META).unlink()
+    assert [one.kind for one in inspect(home).findings] == ["missing"]
+
+
+def test_a_log_cut_before_its_final_head_is_missed_without_any_remote(home: HomePaths) -> None:
+    record(home)
+    log = log_of(home, DataClass.METRICS)
+    log.write_bytes(log.read_bytes()[:-148])
+    assert not inspect(home).ok
