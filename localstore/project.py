@@ -360,8 +360,12 @@ def check_format(content: bytes, project: str) -> None:
 
 # ------------------------------------------------------------------ damage, by file
 def _refused(paths: ProjectPaths, state: trust.ProjectState) -> list[Damaged]:
-    """Links and certificates of a project that are not believed."""
-    return [Damaged(why, file=f"projects/{paths.id}/{what}") for what, why in state.refused]
+    """Files of links and certificates that cannot be read; others are merely not believed."""
+    return [
+        Damaged(why, file=f"projects/{paths.id}/{what}")
+        for what, why in state.refused
+        if "/" in what
+    ]
 
 
 def _why_closed(paths: ProjectPaths, problem: StoreError | NotPermitted) -> list[Damaged]:
@@ -504,9 +508,7 @@ class Projects:
             return known[0], False
         # The pointer names a project that somebody removed by hand: start anew.
         pointer.unlink(missing_ok=True)
-        raise StoreError(
-            f"project {name!r} was removed from {self.home.root}", hint="try again: it is made anew"
-        )
+        return self._create(pointer, entity, name)
 
     def _with_user_certs(self) -> Identity:
         """The identity with its user's statements, which a recovered machine learns by syncing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
 from collections import Counter
@@ -363,6 +364,14 @@ def test_a_home_that_is_moved_elsewhere_goes_on(tmp_path: Path) -> None:
     with localstore.init(project="moved", id="one", resume="must") as run:
         run.log({"n": 2})
     assert column("n") == [1, 2]
+
+
+def test_a_project_that_was_removed_by_hand_is_made_anew(tmp_path: Path) -> None:
+    localstore.init(project="removed").finish()
+    shutil.rmtree(tmp_path / "home" / "projects")
+    with localstore.init(project="removed") as run:
+        run.log({"n": 1})
+    assert column("n") == [1]
 
 
 def test_a_second_thread_may_begin_a_run() -> None:
