@@ -244,7 +244,8 @@ class _ProjectCheck:
         latest: dict[str, int] = {}
         if self.paths.receipts.is_dir():
             for path in sorted(self.paths.receipts.glob("*.jsonl")):
-                for name, size in _acknowledged(path.read_bytes()):
+                # Later lines win; of several remotes the one that has most.
+                for name, size in dict(_acknowledged(path.read_bytes())).items():
                     latest[name] = max(latest.get(name, 0), size)
         state = self._state()
         erased = state.erased(now_us()) if state else frozenset()

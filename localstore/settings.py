@@ -99,6 +99,9 @@ SETTINGS: Final[dict[str, Setting]] = {
 }
 
 
+_taken: dict[str, str] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Every setting's value, and where it came from."""
@@ -180,8 +183,14 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def take_secret_variable(name: str) -> str:
-    """A secret from the environment, which then forgets it, so that no child or record has it."""
-    return os.environ.pop(f"LOCALSTORE_{name.upper()}", "")
+    """A secret from the environment, which then forgets it, so that no child or record has it.
+
+    This process remembers it: it may have to open its key more than once.
+    """
+    variable = f"LOCALSTORE_{name.upper()}"
+    if variable in os.environ:
+        _taken[variable] = os.environ.pop(variable)
+    return _taken.get(variable, "")
 
 
 def credentials_folder() -> Path | None:

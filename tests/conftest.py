@@ -20,3 +20,4 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS", raising=False)
     monkeypatch.setenv("LOCALSTORE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("LOCALSTORE_QUIET", "1")
+    monkeypatch.setattr("localstore.settings._taken", {})

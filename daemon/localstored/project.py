@@ -109,6 +109,12 @@ class ProjectSync:
         runs = self._read(RUN_FOLDERS)
         before = self._report.pulled + self._report.erased
         self._phase("runs", runs, {"erased": erased, "pruned": self._pruned()})
+        if not self._options.dry_run:
+            self._carrier.note_gone(
+                name
+                for name, cursor in list(self._catalog.cursors.items())
+                if cursor.size and name not in self._theirs and parse_name(name).subject in erased
+            )
         changed = self._report.pulled + self._report.erased != before
         return self._read(RUN_FOLDERS) if changed else runs
 

@@ -5,6 +5,7 @@ One JSON line for each receipt; of two lines for one name the later one counts.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from localstore.layout import ProjectPaths
 
+EMPTY_SHA256: Final = hashlib.sha256().hexdigest()  # with size 0: the remote says it is gone
 BATCH_LINES: Final = 64  # one fsync for so many; what a crash loses is asked for again
 
 

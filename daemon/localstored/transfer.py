@@ -15,7 +15,7 @@ from localstore.errors import Conflict, Damaged, LocalStoreError, Refused
 from localstore.layout import FileKind, parse_name
 from localstored import plan
 from localstored.incoming import Incoming
-from localstored.receipts import BATCH_LINES, Line
+from localstored.receipts import BATCH_LINES, EMPTY_SHA256, Line
 from localstored.remotes.base import MAX_PIECE_BYTES, Unreachable
 from localstored.report import Note
 from localstored.verify import check_file, sha256_of
@@ -100,6 +100,7 @@ class Carrier:
                 self._note_receipt(name, size, sha256)
             case plan.EraseRemote(name):
                 self._remote.delete(self._incoming.remote_name(name))
+                self._note_receipt(name, 0, EMPTY_SHA256)
                 self._report.erased += 1
             case plan.EraseLocal(name):
                 self._erase(self._paths.file(name))
@@ -205,6 +206,12 @@ class Carrier:
         self._report.erased += 1
 
     # -------------------------------------------------------------- receipts
+    def note_gone(self, names: Iterable[str]) -> None:
+        """Write down that the remote has erased files: another home asked it to."""
+        for name in names:
+            self._note_receipt(name, 0, EMPTY_SHA256)
+        self.flush()
+
     def _note_receipt(self, name: str, size: int, sha256: str) -> None:
         self._lines.append(Line(name, size, sha256, self._clock()))
         if len(self._lines) >= BATCH_LINES:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from localstore import settings
-from localstore.errors import KeyUnavailable, NotPermitted
+from localstore.errors import KeyUnavailable, NotFound, NotPermitted
 from localstore.identity import Vault
 from localstore.layout import HomePaths
 
@@ -56,6 +57,23 @@ def bring_tails_home() -> None:
     from localstore.tails import bring_home
 
     bring_home(settings.load().tail_dir, home_paths())
+
+
+def project_ids(name: str) -> list[str]:
+    """The projects that a name or an id stands for; an id needs no key.
+
+    Raises:
+        NotFound: no project of this name can be read here.
+    """
+    from localstore.project import Projects
+
+    if re.fullmatch(r"[0-9a-f]{64}", name):
+        return [name]
+    entity, _, own = name.rpartition("/")
+    found = Projects(home_paths(), Vault(home_paths()).load()).named(entity, own)
+    if not found:
+        raise NotFound(f"no project {name!r} in {home()}")
+    return [project.paths.id for project in found]
 
 
 def recipients() -> frozenset[str]:

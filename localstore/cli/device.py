@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import click
 
 from localstore.cli.context import home_paths
-from localstore.errors import UsageError
+from localstore.cli.terminal import confirm, inert
 
 
 @click.group()
@@ -41,13 +41,16 @@ def list_(as_json: bool) -> None:
         return
     for row in rows:
         expires = f"  until {row['expires']}" if row["expires"] else ""
-        name = json.dumps(row["name"])[1:-1] or "-"
+        name = inert(row["name"]) or "-"
         line = f"{row['id']}  {row['kind']:<8} {row['state']:<12} {row['created']}  {name}{expires}"
         click.echo(line)
 
 
 def _day(when_us: int) -> str:
-    return datetime.fromtimestamp(when_us / 1e6, UTC).strftime("%Y-%m-%d")
+    try:
+        return datetime.fromtimestamp(when_us / 1e6, UTC).strftime("%Y-%m-%d")
+    except (ValueError, OverflowError, OSError):
+        return "?"  # a signed date that no calendar has
 
 
 @device.command()
@@ -59,14 +62,11 @@ def revoke(device_id: str, yes: bool) -> None:
     What the device could read before it can still read if somebody copied it; what is recorded
     from now on it cannot. Your recovery code changes. Other devices follow at their next sync.
     """
-    import sys
-
     from localstore.rotation import revoke_device
 
-    if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError("nobody to ask", hint="--yes revokes without asking")
-        click.confirm(f"Revoke device {device_id}? This cannot be undone", abort=True)
+    if not yes and not confirm(f"Revoke device {inert(device_id)}? This cannot be undone"):
+        click.echo("nothing was revoked", err=True)
+        return
     identity = revoke_device(home_paths(), device_id)
     click.echo(f"revoked; your keys are of generation {identity.generation} now")
     click.echo("your recovery code has changed: localstore key recovery-code", err=True)

@@ -6,6 +6,7 @@ import json
 
 import click
 
+from localstore.cli.terminal import inert
 from localstore.remotes import add_remote, read_remotes, remove_remote
 
 WHAT_LEAVES = """\
@@ -35,7 +36,7 @@ def add(name: str, path: str) -> None:
     from localstore.cli.context import home
 
     entry = add_remote(home(), name, path)
-    click.echo(f"{entry.name} {entry.id} {entry.url}")
+    click.echo(inert(f"{entry.name} {entry.id} {entry.url}"))
     click.echo(WHAT_LEAVES.format(name=name), nl=False, err=True)
 
 
@@ -50,7 +51,7 @@ def ls(*, as_json: bool) -> None:
         click.echo(json.dumps([{"name": e.name, "id": e.id, "url": e.url} for e in entries]))
         return
     for entry in entries:
-        click.echo(f"{entry.name} {entry.id} {entry.url}")
+        click.echo(inert(f"{entry.name} {entry.id} {entry.url}"))
 
 
 @remote.command()

@@ -196,7 +196,13 @@ def sync() -> None:
 
 @sync.command()
 @click.option("--remote", "remotes", multiple=True, metavar="NAME", help="Only this remote.")
-@click.option("--project", "projects", multiple=True, metavar="ID", help="Only this project id.")
+@click.option(
+    "--project",
+    "projects",
+    multiple=True,
+    metavar="NAME",
+    help="Only this project: its name, or its id.",
+)
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
 @click.pass_context
@@ -213,10 +219,20 @@ def now(
     EXIT STATUS: 0 when everything that should leave was acknowledged by every remote and nothing
     was refused or is damaged, else 69.
     """
-    from localstore.cli.context import home, recipients
+    from localstore.cli import context as store
 
+    if not dry_run:
+        store.bring_tails_home()
     good = run_sync(
-        home(), recipients(), remotes=remotes, projects=projects, dry_run=dry_run, as_json=as_json
+        store.home(),
+        store.recipients(),
+        remotes=remotes,
+        projects=[project for name in projects for project in store.project_ids(name)],
+        dry_run=dry_run,
+        as_json=as_json,
     )
+    news = "" if dry_run else store.adopt_keys()
+    if news:
+        click.echo(f"localstore: {news}", err=True)
     if not good:
         context.exit(RemoteError.exit_code)

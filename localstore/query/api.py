@@ -129,6 +129,7 @@ class StoredRun:
                 self._project, self._subject, (DataClass.METRICS,), self._damage, folder
             )
             self._damage += cut_off(contents, self._info)
+            self._damage = [in_project(self._project, problem) for problem in self._damage]
             self._table = merge(contents)
         return self._table
 
@@ -393,9 +394,18 @@ class Api:
         problems: list[Damaged] = []
         folder = tail_folder(self._options.tail_dir, project.paths.id, subject)
         info = fold_info(read_run(project, subject, (DataClass.META,), problems, folder))
+        problems = [in_project(project, problem) for problem in problems]
         info.problems = [str(problem) for problem in problems]
         self.problems += problems
         return info
+
+
+def in_project(project: Project, problem: Damaged) -> Damaged:
+    """The same damage with its file's place in the home."""
+    folder = f"projects/{project.paths.id}/"
+    if problem.file.startswith("projects/"):
+        return problem
+    return problem.at(folder + problem.file)
 
 
 def _is_subject(name: str) -> bool:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from localstore import settings
+from localstore.erase import sweep
 from localstore.errors import AlreadyExists, Damaged, NotFound, StoreError, UsageError
 from localstore.format.segment import NOTHING_SUPERSEDED, Predecessor
-from localstore.identity import Vault, open_or_create
+from localstore.identity import Vault, now_us, open_or_create
 from localstore.layout import HomePaths, check_label
 from localstore.project import Project, Projects
 from localstore.sdk import names
@@ -184,6 +185,7 @@ class _Request:
         projects = Projects(self.home, identity)
         project, _ = projects.open_or_create(self.options.entity, self.options.project)
         project.ensure_cert()
+        sweep(project.paths, project.state.erased(now_us()))
         subject = project.subject(self.run_id)
         earlier = self._earlier(project, subject)
         run = Run(
