@@ -368,6 +368,15 @@ def _refused(paths: ProjectPaths, state: trust.ProjectState) -> list[Damaged]:
     ]
 
 
+def _misnamed(paths: ProjectPaths) -> Iterator[Damaged]:
+    """Links and certificates that are not what their names say."""
+    for folder in (paths.links, paths.certs):
+        for path in sorted(folder.glob("[0-9a-f]*")):
+            if signed.file_hash(path.read_bytes()).hex() != path.name:
+                name = f"projects/{paths.id}/{folder.name}/{path.name}"
+                yield Damaged("its name is not the hash of its bytes", file=name)
+
+
 def _why_closed(paths: ProjectPaths, problem: StoreError | NotPermitted) -> list[Damaged]:
     """What keeps a project from opening; nothing where it is merely somebody else's."""
     found: list[Damaged] = []
@@ -378,8 +387,9 @@ def _why_closed(paths: ProjectPaths, problem: StoreError | NotPermitted) -> list
         subjects += [keyslots.epoch_subject(epoch.number) for epoch in state.epochs]
         for subject in subjects:
             list(keyslots.read_slots(paths, subject, found))
-    except Damaged as no_genesis:
-        found.append(no_genesis.at(f"projects/{paths.id}/links"))
+    except Damaged as nothing_folds:
+        found.append(nothing_folds.at(f"projects/{paths.id}/links"))
+        found += _misnamed(paths)
     if not found and isinstance(problem, Damaged):
         found.append(problem.at(f"projects/{paths.id}/{problem.file}"))
     return found
