@@ -140,7 +140,7 @@ def load(flags: Mapping[str, Any] | None = None, *, folder: Path | None = None) 
     given = {name: value for name, value in (flags or {}).items() if value is not None}
     home_setting = given.get("home") or os.environ.get("LOCALSTORE_HOME", "")
     home = Settings({"home": str(home_setting)}, {}).home_path
-    for path in (home / "config.toml", find_project_file(folder or Path.cwd())):
+    for path in (home / "config.toml", find_project_file(folder or _here())):
         if path is not None and path.is_file():
             for name, value in read_file(path).items():
                 values[name], origins[name] = value, str(path)
@@ -153,6 +153,13 @@ def load(flags: Mapping[str, Any] | None = None, *, folder: Path | None = None) 
         values[name] = SETTINGS[name].parse(value, f"the argument {name}")
         origins[name] = "argument"
     return Settings(values, origins)
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:  # removed under this process
+        return Path("/")
 
 
 def find_project_file(start: Path) -> Path | None:

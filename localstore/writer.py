@@ -600,11 +600,16 @@ class Writer:
             )
             self.streams[data_class] = found
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="localstore-writer", daemon=True
-                )
-                self._thread.start()
+                self._start_thread()
         return found
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._run, name="localstore-writer", daemon=True)
+        # Refused under a limit on threads, and while the interpreter shuts down: records are safe
+        # in their tail, and `close` makes the blocks.
+        with contextlib.suppress(RuntimeError):
+            thread.start()
+            self._thread = thread
 
     def append(self, data_class: DataClass, record: list[Any]) -> None:
         """Take one record of any class."""

@@ -14,10 +14,9 @@ from localstore.layout import HomePaths
 from localstore.project import Project, Projects
 from localstore.query.cache import RunCache, fingerprint
 from localstore.query.filters import accepts, sort_key
-from localstore.query.history import Table, cut_off, merge
+from localstore.query.history import Table, cut_off, fold_points, merge
 from localstore.query.info import RunInfo, fold_info
 from localstore.reading import read_run
-from localstore.sdk.summary import SummaryFold
 from localstore.tails import tail_folder
 
 if TYPE_CHECKING:
@@ -109,17 +108,8 @@ class StoredRun:
         said = flatten(self._info.summary)
         if self._info.complete:
             return said
-        fold = SummaryFold()
-        for name, body in self._info.definitions:
-            fold.define(name, body)
-        points = ([0, 0, 0, row] for row in self._values())
-        fold.add_points(points)
+        fold = fold_points(self._info.definitions, self.table())
         return {**flatten(fold.values()), **said}
-
-    def _values(self) -> Iterator[dict[str, Any]]:
-        for row in self.table().rows():
-            del row["_step"], row["_timestamp"]
-            yield row
 
     def table(self) -> Table:
         """All points of the run, merged over its writers."""

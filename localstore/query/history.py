@@ -10,6 +10,7 @@ from localstore.errors import Damaged
 from localstore.format.columns import Block, Column, rows_of
 from localstore.format.segment import NOTHING_SUPERSEDED
 from localstore.format.spec import DataClass, RecordKind
+from localstore.sdk.summary import SummaryFold
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -79,6 +80,12 @@ class Table:
             if keys is None or len(out) > 2:
                 yield out
 
+    def values(self) -> Iterator[dict[str, Any]]:
+        """What was logged, row by row."""
+        for row in self.rows():
+            del row["_step"], row["_timestamp"]
+            yield row
+
 
 # ------------------------------------------------------------------ one segment
 def _segment_table(content: SegmentContent) -> Table:
@@ -132,6 +139,15 @@ def _add_points(table: Table, points: list[Any]) -> None:
         present = [at for at, row in enumerate(rows) if name in row]
         columns[name] = Column([rows[at][name] for at in present], present)
     table._add(steps, times, columns)
+
+
+def fold_points(definitions: Iterable[tuple[str, dict[str, Any]]], table: Table) -> SummaryFold:
+    """The summary that definitions and points make."""
+    fold = SummaryFold()
+    for name, body in definitions:
+        fold.define(name, body)
+    fold.add_points([0, 0, 0, row] for row in table.values())
+    return fold
 
 
 def cut_off(contents: Sequence[SegmentContent], info: RunInfo) -> list[Damaged]:

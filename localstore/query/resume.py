@@ -11,7 +11,7 @@ from localstore.format import spec
 from localstore.format.segment import Predecessor, first_chain, scan_frames
 from localstore.format.spec import DataClass
 from localstore.identity import now_us
-from localstore.query.history import merge
+from localstore.query.history import fold_points, merge
 from localstore.query.info import fold_info
 from localstore.reading import list_segments, read_run
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from localstore.project import Project
+    from localstore.sdk.summary import SummaryFold
 
 
 @dataclass(slots=True)
@@ -29,6 +30,7 @@ class Past:
     config: dict[str, Any] = field(default_factory=dict)
     name: str = ""
     next_step: int = 0
+    summary: SummaryFold | None = None
 
 
 def look_back(project: Project, subject: bytes, tail_folder: Path | None) -> Past:
@@ -48,6 +50,8 @@ def look_back(project: Project, subject: bytes, tail_folder: Path | None) -> Pas
         table = merge([one for one in metrics if one.header.writer not in working])
         shown = table.steps if table.order is None else [table.steps[row] for row in table.order]
         past.next_step = max(shown, default=-1) + 1
+        if info.definitions:
+            past.summary = fold_points(info.definitions, table)
     heads: dict[int, list[Predecessor]] = {}
     for files in list_segments(project, subject, problems, tail_folder):
         if files.name.endswith(".fork"):

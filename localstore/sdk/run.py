@@ -83,6 +83,7 @@ class Run:
         supersedes: int = NOTHING_SUPERSEDED,
         predecessors: Mapping[int, tuple[Predecessor, ...]] | None = None,
         known_config: Mapping[str, Any] | None = None,
+        known_summary: SummaryFold | None = None,
         allow_val_change: bool = False,
     ) -> None:
         self._project, self._pair, self._options = project, pair, options
@@ -96,7 +97,7 @@ class Run:
         self._step = starting_step
         self._known_keys: set[tuple[str, ...]] = set()
         self._warned: set[str] = set()
-        self._fold = SummaryFold()
+        self._fold = known_summary or SummaryFold()
         self._owner_pid = os.getpid()
         self._finished = False
         self._final_summary: dict[str, Any] = {}

@@ -128,6 +128,7 @@ class _Earlier:
     config: Mapping[str, Any]
     name: str = ""
     next_step: int = 0
+    summary: SummaryFold | None = None
 
 
 class _Request:
@@ -199,6 +200,7 @@ class _Request:
             supersedes=self.supersedes,
             predecessors=earlier.predecessors,
             known_config=earlier.config,
+            known_summary=earlier.summary,
             allow_val_change=self.allow_val_change,
         )
         if not self.options.quiet:
@@ -228,7 +230,7 @@ class _Request:
         tails = tail_folder(self.options.tail_dir, project.paths.id, subject)
         found = look_back(project, subject, tails)
         next_step = found.next_step if self.supersedes == NOTHING_SUPERSEDED else self.supersedes
-        return _Earlier(found.predecessors, found.config, found.name, next_step)
+        return _Earlier(found.predecessors, found.config, found.name, next_step, found.summary)
 
 
 def log(data: dict[str, Any], step: int | None = None, commit: bool | None = None) -> None:

@@ -256,6 +256,22 @@ def test_a_restart_from_a_checkpoint_replaces_the_steps_that_it_repeats(end: str
     assert only_run().gaps == {"backwards step": 1}
 
 
+@pytest.mark.parametrize("end", ["run.finish()", "os._exit(9)"])
+def test_a_summary_is_over_all_parts_of_a_run(end: str) -> None:
+    run_script(f"""
+import os, localstore
+run = localstore.init(project="resume", id="again")
+run.define_metric("loss", summary="min,max,mean")
+for loss in (4, 1, 7): run.log({{"loss": loss, "old": loss}})
+{end}
+""")
+    with localstore.init(project="resume", id="again", resume="must") as run:
+        run.log({"loss": 4})
+        assert run.summary["loss"] == {"min": 1, "max": 7, "mean": 4.0}
+    want = {"loss.min": 1, "loss.max": 7, "loss.mean": 4.0, "old": 7}
+    assert only_run().summary == want
+
+
 def test_restarts_of_restarts_replace_each_what_they_repeat() -> None:
     first_part(50)
     for round_, begin in ((1, 40), (2, 20), (3, 45)):
@@ -372,6 +388,34 @@ def test_a_project_that_was_removed_by_hand_is_made_anew(tmp_path: Path) -> None
     with localstore.init(project="removed") as run:
         run.log({"n": 1})
     assert column("n") == [1]
+
+
+def test_a_working_folder_that_is_gone_costs_no_training(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    code, _, err = run_script(f"""
+import os, localstore
+os.chdir({str(tmp_path / "gone")!r})
+os.rmdir(os.getcwd())
+with localstore.init(project="gone") as run: run.log({{"n": 1}})
+""")
+    assert (code, err) == (0, "")
+    assert column("n") == [1]
+
+
+def test_where_no_thread_can_start_everything_is_kept_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        run = localstore.init(project="thread")
+        for number in range(3000):
+            run.log({"n": number})
+    assert column("n") == list(range(3000))
+    run.finish()
+    assert (column("n"), only_run().state) == (list(range(3000)), "finished")
 
 
 def test_a_second_thread_may_begin_a_run() -> None:
