@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from localstore.sdk.summary import SummaryFold
+
 _RESUME_WORDS: Final = {True: "allow", False: "never", "auto": "allow"}
 _current: list[Run] = []
 
