@@ -31,7 +31,7 @@ from localstore.errors import (
 )
 from localstore.format import signed, spec
 from localstore.format.spec import CertKind, Protection
-from localstore.trust import user_id
+from localstore.people import user_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -339,6 +339,11 @@ class Vault:
     def exists(self) -> bool:
         """Whether this home has an identity."""
         return self._credential() is not None or self.home.identity.is_dir()
+
+    @property
+    def is_credential(self) -> bool:
+        """Whether the secret is a systemd credential, which is read and never written."""
+        return self._credential() is not None
 
     def place(self) -> str:
         """Where the secret lies, for people."""

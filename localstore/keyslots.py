@@ -14,6 +14,7 @@ from localstore.errors import Damaged
 from localstore.format import signed, spec
 from localstore.format.spec import SlotKind
 from localstore.identity import now_us, recipient_tag
+from localstore.people import MAX_NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,6 +164,8 @@ def _parse(file: SignedFile, name: str) -> Slot:
     ):
         raise Damaged("a keyslot whose class keys are no map of keys")
     pair = file.get("pair", bytes, 32) if file.kind == SlotKind.PAIR else _NO_PAIR
+    if not 0 <= file.get("epoch", int) <= MAX_NUMBER:
+        raise Damaged(f"a keyslot of epoch {file.get('epoch', int)}")
     return Slot(
         kind=file.kind,
         subject=file.get("subject", bytes, 16),
@@ -186,21 +189,27 @@ def read_slots(
     folder = paths.keys / subject.hex()
     if not folder.is_dir():
         return
-    project = bytes.fromhex(paths.id)
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
         name = f"keys/{subject.hex()}/{path.name}"
         try:
-            file = signed.decode(path.read_bytes(), spec.KEYSLOT_MAGIC)
-            slot = _parse(file, name)
-            if file.project != project or slot.subject != subject:
-                raise Damaged("a keyslot of another project or subject")
-            if slot_name(subject, slot.recipient, slot.hash) != name:
-                raise Damaged("its name does not fit its bytes")
-            yield slot
+            yield _read_slot(paths, subject, name)
         except FileNotFoundError:
             continue  # destroyed while we looked
         except Damaged as problem:
             if problems is not None:
                 problems.append(problem.at(name))
+        except OSError as error:
+            if problems is not None:
+                problems.append(Damaged(f"cannot be read: {error.strerror}", file=name))
+
+
+def _read_slot(paths: ProjectPaths, subject: bytes, name: str) -> Slot:
+    file = signed.decode(paths.file(name).read_bytes(), spec.KEYSLOT_MAGIC)
+    slot = _parse(file, name)
+    if file.project != bytes.fromhex(paths.id) or slot.subject != subject:
+        raise Damaged("a keyslot of another project or subject")
+    if slot_name(subject, slot.recipient, slot.hash) != name:
+        raise Damaged("its name does not fit its bytes")
+    return slot

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from localstore import crypto, keyslots, trust
+from localstore import crypto, keyslots, people, trust
 from localstore.durable import create_file, make_folder, replace_file, sync_folder
-from localstore.errors import Damaged, Forged, NotFound, NotPermitted, StoreError
+from localstore.errors import BadName, Damaged, Forged, NotFound, NotPermitted, StoreError
 from localstore.format import signed, spec
-from localstore.format.spec import CertKind, DataClass, LinkKind, SlotKind
+from localstore.format.spec import DataClass, LinkKind, SlotKind
 from localstore.identity import Identity, now_us
 from localstore.layout import FORMAT_FILE, HomePaths, ProjectPaths, check_label
 
@@ -74,30 +74,44 @@ class Project:
         """Whether this machine holds a member's keys."""
         return self.identity.is_member
 
-    def _open_slot(self, kind: SlotKind, subject: bytes) -> bytes:
-        for slot in keyslots.read_slots(self.paths, subject):
-            if slot.kind != kind or not self._by_user(slot):
+    def _open_slots(self, kind: SlotKind, subject: bytes) -> Iterator[bytes]:
+        """The secrets of all slots that open, those that this person's newest key signed first.
+
+        A slot that does not open is passed over: anybody can put one beside the good ones.
+        """
+        boxes = {crypto.box_public(b): b for b in map(self.identity.user_box, self.identity.roots)}
+        found = [
+            slot
+            for slot in keyslots.read_slots(self.paths, subject)
+            if slot.kind == kind and slot.recipient in boxes and self._by_user(slot)
+        ]
+        for slot in sorted(found, key=self._slot_rank):
+            try:
+                yield slot.open(boxes[slot.recipient], self.id)
+            except Forged:
                 continue
-            for generation in self.identity.roots:
-                box = self.identity.user_box(generation)
-                if crypto.box_public(box) == slot.recipient:
-                    return slot.open(box, self.id)
-        raise NotPermitted(
-            f"no key of this machine opens project {self.paths.id[:16]}",
-            hint="only its members can read it; `localstore key show` says who you are here",
-        )
+
+    def _slot_rank(self, slot: Slot) -> tuple[int, str]:
+        own = self.state.users.get(self.identity.user)
+        generations = {key: number for number, key in own.sign.items()} if own else {}
+        return -generations.get(slot.signer, 0), slot.name
 
     def project_secrets(self) -> bytes:
         """Naming key, dedup secret and chunker seed, 32 bytes each.
 
         Raises:
             NotPermitted: this machine may not read the project.
-            Forged: the keyslot holds something else.
         """
-        secrets = self._open_slot(SlotKind.PROJECT, keyslots.project_subject())
-        if len(secrets) != 3 * spec.KEY_BYTES:
-            raise Forged("a keyslot that holds no project secrets")
-        return secrets
+        for secrets in self._open_slots(SlotKind.PROJECT, keyslots.project_subject()):
+            if len(secrets) == 3 * spec.KEY_BYTES:
+                return secrets
+        raise self._no_key()
+
+    def _no_key(self) -> NotPermitted:
+        return NotPermitted(
+            f"no key of this machine opens project {self.paths.id[:16]}",
+            hint="only its members can read it; `localstore key show` says who you are here",
+        )
 
     def _by_user(self, slot: Slot) -> bool:
         return any(
@@ -110,14 +124,15 @@ class Project:
         """The secret of one epoch.
 
         Raises:
-            NotPermitted: this machine may not read the project.
-            Forged: the keyslot holds another epoch's seed.
+            NotPermitted: this machine may not read the project, or what was sealed to this epoch.
         """
         if epoch.box not in self._epoch_seeds:
-            seed = self._open_slot(SlotKind.EPOCH, keyslots.epoch_subject(epoch.number))
-            if crypto.box_public(crypto.derive(seed, spec.LABEL_EPOCH_BOX)) != epoch.box:
-                raise Forged("a keyslot that holds another epoch's seed")
-            self._epoch_seeds[epoch.box] = seed
+            for seed in self._open_slots(SlotKind.EPOCH, keyslots.epoch_subject(epoch.number)):
+                if crypto.box_public(crypto.derive(seed, spec.LABEL_EPOCH_BOX)) == epoch.box:
+                    self._epoch_seeds[epoch.box] = seed
+                    break
+            else:
+                raise self._no_key()
         return self._epoch_seeds[epoch.box]
 
     def _label(self, what: str) -> str:
@@ -145,33 +160,30 @@ class Project:
         return crypto.derive(self._pair_seeds[pair], spec.LABEL_CLASS, salt=bytes((data_class,)))
 
     def _pair_seed(self, subject: bytes, pair: bytes) -> bytes:
-        problems: list[Damaged] = []
-        for slot in keyslots.read_slots(self.paths, subject, problems):
+        forged: Forged | None = None
+        for slot in keyslots.read_slots(self.paths, subject):
             if slot.kind != SlotKind.PAIR or slot.pair != pair:
                 continue
-            try:
-                seed = self._seed_in(slot)
-            except Damaged as problem:
-                problems.append(problem.at(slot.name))  # anybody can sign and plant a slot
-                continue
-            if seed is not None:
-                return seed
-        if problems:
-            raise Damaged(f"no whole keyslot opens this run: {problems[0]}")
+            for epoch in self.state.epochs:
+                if epoch.box != slot.recipient:
+                    continue
+                try:
+                    return self._seed_in(slot, epoch)
+                except Forged as problem:
+                    forged = problem  # anybody can put such a slot beside the good one
+        if forged is not None:
+            raise forged
         raise NotPermitted(
             "no keyslot here opens this run",
             hint="it was erased, or its keys have not arrived yet: `localstore sync now`",
         )
 
-    def _seed_in(self, slot: Slot) -> bytes | None:
-        for epoch in self.state.epochs:
-            if epoch.box == slot.recipient:
-                private = crypto.derive(self.epoch_seed(epoch), spec.LABEL_EPOCH_BOX)
-                seed = slot.open(private, self.id)
-                if crypto.box_public(crypto.derive(seed, spec.LABEL_PAIR)) != slot.pair:
-                    raise Forged("a keyslot that holds another pair's seed")
-                return seed
-        return None
+    def _seed_in(self, slot: Slot, epoch: trust.Epoch) -> bytes:
+        private = crypto.derive(self.epoch_seed(epoch), spec.LABEL_EPOCH_BOX)
+        seed = slot.open(private, self.id)
+        if crypto.box_public(crypto.derive(seed, spec.LABEL_PAIR)) != slot.pair:
+            raise Forged(f"{slot.name} holds another pair's seed")
+        return seed
 
     # -------------------------------------------------------------- writing
     def subject(self, run_id: str) -> bytes:
@@ -414,6 +426,9 @@ class Projects:
                 if problems is not None:
                     problems += _why_closed(paths, problem)
                 continue
+            # Anybody can make a project with this person as a member, of any name and age.
+            if self.identity.is_member and project.state.founder != self.identity.user:
+                continue
             if problems is not None:
                 problems += _refused(paths, project.state)
             yield project
@@ -443,10 +458,23 @@ class Projects:
             NotFound: a deposit-only machine without a ticket for this project.
         """
         check_label("project", name)
-        entity = entity or self.identity.user_name
+        project, fresh = self._open_or_create(entity or self.identity.user_name, name)
+        return self._renewed(project), fresh
+
+    def _renewed(self, project: Project) -> Project:
+        """The project with an epoch by this person's newest keys, for whoever lost older ones."""
+        if not self.identity.is_member or self.identity.generation == 1:
+            return project
+        from localstore.rotation import rotate_project
+
+        certs = self.identity.user_certs or user_statements(self.home, self.identity)
+        identity = replace(self.identity, user_certs=certs)
+        return Project(project.paths, identity) if rotate_project(project, identity) else project
+
+    def _open_or_create(self, entity: str, name: str) -> tuple[Project, bool]:
         pointer = self._pointer(entity, name)
         designated = self._designated(pointer)
-        if designated is not None:
+        if designated is not None and designated.name == name:
             return designated, False
         known = self.named(entity, name)
         if known:
@@ -473,31 +501,32 @@ class Projects:
         replace_file(pointer, msgspec.json.encode(body))
 
     def _designated(self, pointer: Path) -> Project | None:
-        """What the pointer names, unless projects came or went since it was written."""
+        """What the pointer names, unless it is damaged, or projects came or went since."""
         try:
             body = msgspec.json.decode(pointer.read_bytes(), type=dict[str, str])
-        except (FileNotFoundError, msgspec.DecodeError):
+            paths, folder, seen = self.home.project(body["project"]), body["folder"], body["seen"]
+        except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError, KeyError, BadName):
             return None
-        paths = self.home.project(body["project"])
-        if body["folder"] and not paths.root.exists():
-            self._publish(body["folder"], paths)
-        if not (paths.root / FORMAT_FILE).exists():
+        if folder and not paths.root.exists() and not self._publish(folder, paths):
             return None
-        if body["seen"] and body["seen"] != self._seen():
+        if not (paths.root / FORMAT_FILE).exists() or (seen and seen != self._seen()):
             return None
         check_format((paths.root / FORMAT_FILE).read_bytes(), paths.id)
         return Project(paths, self.identity)
 
-    def _publish(self, folder: str, paths: ProjectPaths) -> None:
+    def _publish(self, folder: str, paths: ProjectPaths) -> bool:
         """Give a laid-out project its name; whoever sees the pointer first may do it."""
         if "/" in folder or not folder.startswith(".new-"):
-            raise Damaged(f"a pointer to the folder {folder!r}")
+            return False
         try:
             (self.home.projects / folder).rename(paths.root)
+        except FileNotFoundError:
+            return paths.root.exists()
         except OSError:
             if not paths.root.exists():
                 raise
         sync_folder(self.home.projects)
+        return True
 
     def _create(self, pointer: Path, entity: str, name: str) -> tuple[Project, bool]:
         identity = self._with_user_certs()
@@ -516,15 +545,26 @@ class Projects:
         known = self.named(entity, name)
         if known:
             return known[0], False
-        # The pointer names a project that somebody removed by hand: start anew.
-        pointer.unlink(missing_ok=True)
+        # Damaged, or it names a project that somebody removed by hand: start anew.
+        self._discard(pointer)
         return self._create(pointer, entity, name)
+
+    def _discard(self, pointer: Path) -> None:
+        """Take a useless pointer away, but not one that another process has put there since."""
+        aside = pointer.with_name(f".stale-{crypto.random_bytes(8).hex()}")
+        try:
+            pointer.rename(aside)
+        except FileNotFoundError:
+            return
+        if self._designated(aside) is not None:
+            create_file(pointer, aside.read_bytes())
+        aside.unlink()
 
     def _with_user_certs(self) -> Identity:
         """The identity with its user's statements, which a recovered machine learns by syncing."""
         if self.identity.user_certs:
             return self.identity
-        statements = user_statements(self.home, self.identity.user)
+        statements = user_statements(self.home, self.identity)
         if not statements:
             raise NotFound(
                 "your certificates are not on this machine yet",
@@ -533,16 +573,15 @@ class Projects:
         return replace(self.identity, user_certs=statements)
 
 
-def user_statements(home: HomePaths, user: bytes) -> tuple[bytes, ...]:
+def user_statements(home: HomePaths, identity: Identity) -> tuple[bytes, ...]:
     """A user's own statements as the projects of this home have them, by generation."""
-    found: dict[int, bytes] = {}
+    found: dict[bytes, signed.SignedFile] = {}
     for paths in home.all_projects():
-        for path in sorted(paths.certs.iterdir()):
+        for path in sorted(paths.certs.iterdir()) if paths.certs.is_dir() else ():
             try:
                 cert = signed.decode(path.read_bytes(), spec.CERT_MAGIC)
-                ours = cert.body.get("user") == user
-                if ours and cert.kind in (CertKind.USER, CertKind.ROTATION):
-                    found.setdefault(cert.get("generation", int), cert.raw)
-            except Damaged:
+                found[cert.hash] = cert
+            except (Damaged, OSError):
                 continue
-    return tuple(found[generation] for generation in sorted(found))
+    known = people.statements(found.values(), identity.user, identity.own_keys())
+    return tuple(cert.raw for cert in known)

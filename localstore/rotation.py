@@ -9,9 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from localstore import crypto, keyslots, trust
+from localstore import crypto, keyslots, people, trust
 from localstore.durable import create_file
-from localstore.errors import Damaged, Forged, NotFound, UsageError
+from localstore.errors import (
+    Damaged,
+    Forged,
+    LocalStoreError,
+    NotFound,
+    NotPermitted,
+    UsageError,
+)
 from localstore.format import signed, spec
 from localstore.format.spec import CertKind, LinkKind, SlotKind
 from localstore.identity import Identity, Vault, now_us
@@ -51,7 +58,10 @@ def list_devices(projects: Projects) -> list[KnownDevice]:
     found: dict[bytes, KnownDevice] = {}
     for project in projects.all():
         for device in project.state.devices.values():
-            if device.user == identity.user:
+            if device.user != identity.user:
+                continue
+            known = found.get(device.sign)
+            if known is None or known.state != "revoked":  # in one project is in all
                 found[device.sign] = _describe(device, project.state, identity)
     own = signed.decode(identity.device_cert, spec.CERT_MAGIC)
     sign = own.get("sign", bytes, 32)
@@ -118,31 +128,46 @@ def revoke_device(home: HomePaths, wanted: str) -> Identity:
     devices = list_devices(projects)
     chosen = _choose(devices, wanted)
     kept = [d.sign for d in devices if d.state in ("trusted", "this device") and d != chosen]
-    root, generation = crypto.random_bytes(16), identity.generation + 1
-    rotation = signed.encode(
-        spec.CERT_MAGIC,
-        CertKind.ROTATION,
-        project=signed.NO_PROJECT,
-        seed=identity.user_seed(),
-        created_us=now_us(),
-        body={
-            "user": identity.user,
-            "generation": generation,
-            "sign": crypto.sign_public(crypto.derive(root, spec.LABEL_USER_SIGN)),
-            "box": crypto.box_public(crypto.derive(root, spec.LABEL_USER_BOX)),
-            "kept": kept,
-            "revoked": [chosen.sign],
-        },
-    )
+    root = crypto.random_bytes(16)
+    rotation = rotate_user(identity, root, kept=kept, revoked=[chosen.sign])
     fresh = replace(
         identity,
-        roots={**identity.roots, generation: root},
+        roots={**identity.roots, identity.generation + 1: root},
         user_certs=(*identity.user_certs, rotation),
     )
     # First of all the new root must not be lost: what follows can be done again from it.
     vault.save(fresh)
     complete_rotation(home, fresh)
     return fresh
+
+
+def rotate_user(
+    identity: Identity, root: bytes, *, kept: list[bytes], revoked: list[bytes]
+) -> bytes:
+    """The ROTATION certificate from the user's latest keys to those of a new root.
+
+    Args:
+        kept: sign keys of the devices that stay. revoked: of those that go, for people.
+    """
+    seed = crypto.derive(root, spec.LABEL_USER_SIGN)
+    body = {
+        "user": identity.user,
+        "generation": identity.generation + 1,
+        "sign": crypto.sign_public(seed),
+        "box": crypto.box_public(crypto.derive(root, spec.LABEL_USER_BOX)),
+        "kept": kept,
+        "revoked": revoked,
+    }
+    old = identity.user_seed()
+    statement = people.rotation_statement(crypto.sign_public(old), body)
+    return signed.encode(
+        spec.CERT_MAGIC,
+        CertKind.ROTATION,
+        project=signed.NO_PROJECT,
+        seed=old,
+        created_us=now_us(),
+        body={**body, "proof": crypto.sign(seed, spec.SIGN_ROTATION, statement)},
+    )
 
 
 def _choose(devices: list[KnownDevice], wanted: str) -> KnownDevice:
@@ -163,40 +188,43 @@ def complete_rotation(home: HomePaths, identity: Identity) -> int:
 
     Returns:
         How many projects needed it.
+
+    Raises:
+        NotPermitted, Damaged: a project could not be; all others were.
     """
     done = 0
-    newest = crypto.sign_public(identity.user_seed())
+    failed: LocalStoreError | None = None
     for project in list(Projects(home, identity).all()):
-        user = project.state.users.get(identity.user)
-        if user is None or identity.user not in project.state.roles:
-            continue
-        statements = [signed.decode(raw, spec.CERT_MAGIC) for raw in identity.user_certs]
-        rotated = any(s.kind == CertKind.ROTATION for s in statements)
-        if not rotated or _has_epoch_by(project, newest):
-            continue
-        _rotate_project(home, identity, project)
-        done += 1
+        try:
+            done += rotate_project(project, identity)
+        except (NotPermitted, Damaged) as problem:
+            failed = problem
+    if failed is not None:
+        raise failed
     return done
 
 
-def _has_epoch_by(project: Project, signer: bytes) -> bool:
-    for epoch in project.state.epochs:
-        raw = (project.paths.links / epoch.link.hex()).read_bytes()
-        if signed.decode(raw, spec.LINK_MAGIC).signer == signer:
-            return True
-    return False
+def rotate_project(project: Project, identity: Identity) -> bool:
+    """Bring one project to the latest generation of this person's keys; says if it needed it."""
+    newest = crypto.sign_public(identity.user_seed())
+    if len(identity.user_certs) < identity.generation or identity.generation == 1:
+        return False
+    if identity.user not in project.state.roles:
+        return False
+    if any(epoch.signer == newest for epoch in project.state.epochs):
+        return False
+    _rotate_project(identity, project)
+    return True
 
 
-def _rotate_project(home: HomePaths, identity: Identity, project: Project) -> None:
+def _rotate_project(identity: Identity, project: Project) -> None:
     for raw in identity.user_certs:
         create_file(project.paths.certs / signed.file_hash(raw).hex(), raw)
-    old = list(project.state.epochs)
-    seeds = {epoch.number: project.epoch_seed(epoch) for epoch in old}
-    number, seed = max(seeds, default=0) + 1, crypto.random_bytes(32)
-    seeds[number] = seed
+    number = max((epoch.number for epoch in project.state.epochs), default=0) + 1
+    seed = crypto.random_bytes(32)
     signer = identity.user_seed()
     box = crypto.box_public(identity.user_box())
-    for epoch, secret in seeds.items():
+    for epoch, secret in [*_old_seeds(project), (number, seed)]:
         keyslots.write_slot(
             project.paths,
             SlotKind.EPOCH,
@@ -216,9 +244,20 @@ def _rotate_project(home: HomePaths, identity: Identity, project: Project) -> No
     )
     _tell_devices(project, identity)
     # The link comes last: once it stands, its keyslots do.
-    renewed = Project(home.project(project.paths.id), identity)
+    renewed = Project(project.paths, identity)
     epoch_box = crypto.box_public(crypto.derive(seed, spec.LABEL_EPOCH_BOX))
     renewed.add_link(LinkKind.EPOCH, {"epoch": number, "box": epoch_box})
+
+
+def _old_seeds(project: Project) -> list[tuple[int, bytes]]:
+    """Number and seed of each epoch that opens; one that does not must not keep the thief in."""
+    seeds = []
+    for epoch in project.state.epochs:
+        try:
+            seeds.append((epoch.number, project.epoch_seed(epoch)))
+        except (NotPermitted, Forged):
+            continue
+    return seeds
 
 
 def _tell_devices(project: Project, identity: Identity) -> None:
@@ -262,9 +301,11 @@ def adopt_rotations(home: HomePaths, vault: Vault) -> Identity | None:
         adopted = _adopt_from(state, _user_slots(paths, adopted), adopted)
     if adopted.generation == identity.generation:
         return None
-    statements = user_statements(home, adopted.user)
+    statements = user_statements(home, adopted)
     adopted = replace(adopted, user_certs=statements or adopted.user_certs)
-    vault.save(adopted)
+    # A systemd credential is never written: each process adopts anew.
+    if not vault.is_credential:
+        vault.save(adopted)
     return adopted
 
 

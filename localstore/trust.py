@@ -14,6 +14,16 @@ from localstore import crypto
 from localstore.errors import Damaged
 from localstore.format import signed, spec
 from localstore.format.spec import CertKind, LinkKind
+from localstore.membership import Author, Membership, Node, in_order, parents, possible
+from localstore.people import (
+    CERT_FIELDS,
+    MAX_NUMBER,
+    Fields,
+    User,
+    fold_users,
+    is_followed,
+    well_formed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -24,12 +34,11 @@ if TYPE_CHECKING:
     from localstore.layout import ProjectPaths
 
 UNKNOWN_ENTITY: Final = bytes(16)
-
-_Fields = dict[str, tuple[type, int | None]]
-_USER: Final[_Fields] = {"user": (bytes, 16)}
-_KNOWN: Final[_Fields] = {"parents": (list, None)}
+MAX_PARENTS: Final = 1024
+_USER: Final[Fields] = {"user": (bytes, 16)}
+_KNOWN: Final[Fields] = {"parents": (list, None)}
 # What the body of each kind must hold; anybody can sign nonsense, so it is refused by itself.
-LINK_FIELDS: Final[dict[int, _Fields]] = {
+LINK_FIELDS: Final[dict[int, Fields]] = {
     LinkKind.GENESIS: {**_KNOWN, **_USER, "entity": (bytes, 16), "nonce": (bytes, 16)},
     LinkKind.EPOCH: {**_KNOWN, "epoch": (int, None), "box": (bytes, 32)},
     LinkKind.LABEL: {**_KNOWN, "what": (str, None), "epoch": (int, None), "name": (bytes, None)},
@@ -44,29 +53,6 @@ LINK_FIELDS: Final[dict[int, _Fields]] = {
     LinkKind.SAME_AS: {**_KNOWN, "project": (bytes, 32)},
     LinkKind.TOMBSTONE: {**_KNOWN, "subject": (bytes, 16), "effective": (int, None)},
     LinkKind.RESTORE: {**_KNOWN, "tombstone": (bytes, 32)},
-}
-CERT_FIELDS: Final[dict[int, _Fields]] = {
-    CertKind.USER: {**_USER, "generation": (int, None), "box": (bytes, 32)},
-    CertKind.DEVICE: {
-        **_USER,
-        "generation": (int, None),
-        "sign": (bytes, 32),
-        "box": (bytes, 32),
-        "name": (bytes, None),
-    },
-    CertKind.DEPOSIT: {
-        **_USER,
-        "generation": (int, None),
-        "sign": (bytes, 32),
-        "not_after": (int, None),
-    },
-    CertKind.ROTATION: {
-        **_USER,
-        "generation": (int, None),
-        "sign": (bytes, 32),
-        "box": (bytes, 32),
-        "kept": (list, None),
-    },
 }
 
 
@@ -84,21 +70,6 @@ class Verdict:
 
     belief: Belief
     reason: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class User:
-    """A person: sign keys and box keys by generation."""
-
-    id: bytes
-    sign: Mapping[int, bytes]
-    box: Mapping[int, bytes]
-    contested: bool = False
-
-    @property
-    def generation(self) -> int:
-        """The latest generation."""
-        return max(self.sign)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +94,7 @@ class Epoch:
     number: int
     box: bytes
     link: bytes
+    signer: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,14 +113,18 @@ class ProjectState:
     """The folded state of one project.
 
     Attributes:
+        founder: the user who made the project. entity: whose it is, zeros when unknown.
         roles: what members are now: admin or member. ever_members: and who was one.
         revoked: hashes of certificates of devices that a later rotation of their user left out.
         tombstones: subject hex → (effective µs, hash of the link).
+        tips: links that count and that no link that counts names; the newest MAX_PARENTS.
         refused: links and certificates that were not believed, with the reason.
+        missing: links that are not here, but are named by one that counts.
     """
 
     project: bytes
     created_us: int
+    founder: bytes
     entity: bytes
     users: dict[bytes, User] = field(default_factory=dict)
     devices: dict[bytes, Device] = field(default_factory=dict)
@@ -161,6 +137,7 @@ class ProjectState:
     tombstones: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     tips: tuple[bytes, ...] = ()
     refused: list[tuple[str, str]] = field(default_factory=list)
+    missing: frozenset[bytes] = frozenset()
 
     @property
     def current_epoch(self) -> Epoch:
@@ -207,60 +184,7 @@ class ProjectState:
         return Verdict(Belief.TRUSTED)
 
 
-def _well_formed(
-    files: Iterable[SignedFile],
-    fields: Mapping[int, _Fields],
-    refused: list[tuple[str, str]],
-) -> Iterator[SignedFile]:
-    least = _KNOWN if fields is LINK_FIELDS else _USER
-    for file in files:
-        try:
-            for name, (kind, size) in fields.get(file.kind, least).items():
-                file.get(name, kind, size)
-            yield file
-        except Damaged as problem:
-            refused.append((file.hash.hex(), problem.problem))
-
-
 # ------------------------------------------------------------------ certificates
-def _fold_users(certs: Iterable[SignedFile], own: frozenset[bytes]) -> dict[bytes, User]:
-    users: dict[bytes, User] = {}
-    for cert in certs:
-        if cert.kind == CertKind.USER:
-            user = cert.get("user", bytes, 16)
-            if user == user_id(cert.signer):
-                box = cert.get("box", bytes, 32)
-                users[user] = User(id=user, sign={1: cert.signer}, box={1: box})
-    rotations = sorted(
-        (c for c in certs if c.kind == CertKind.ROTATION),
-        key=lambda c: (c.get("generation", int), c.get("sign", bytes, 32) not in own, c.hash),
-    )
-    for cert in rotations:
-        user, generation = cert.get("user", bytes, 16), cert.get("generation", int)
-        known = users.get(user)
-        if known is None or known.sign.get(generation - 1) != cert.signer:
-            continue
-        sign, box = cert.get("sign", bytes, 32), cert.get("box", bytes, 32)
-        if generation in known.sign:
-            # Two rotations of one generation: a thief may have made one. The own one, or else the
-            # smaller hash, goes on; everything of this user is flagged until a person decides.
-            contested = known.sign[generation] not in own
-            users[user] = User(id=user, sign=known.sign, box=known.box, contested=contested)
-            continue
-        users[user] = User(
-            id=user,
-            sign={**known.sign, generation: sign},
-            box={**known.box, generation: box},
-            contested=known.contested,
-        )
-    return users
-
-
-def user_id(sign_public: bytes) -> bytes:
-    """A user's id: the hash of the sign key of generation 1, 16 bytes."""
-    return crypto.digest(spec.LABEL_USER, sign_public, size=16)
-
-
 def _fold_devices(state: ProjectState, certs: Iterable[SignedFile]) -> None:
     rotations = []
     for cert in certs:
@@ -268,8 +192,10 @@ def _fold_devices(state: ProjectState, certs: Iterable[SignedFile]) -> None:
         if user is None or cert.signer not in user.sign.values():
             state.refused.append((cert.hash.hex(), "not signed by its user"))
             continue
-        if cert.kind == CertKind.ROTATION:
+        if cert.kind == CertKind.ROTATION and is_followed(cert, user):
             rotations.append(cert)
+        elif cert.kind == CertKind.ROTATION:
+            state.refused.append((cert.hash.hex(), "a rotation that competes with another"))
         elif cert.kind in (CertKind.DEVICE, CertKind.DEPOSIT):
             _add_device(state, cert, user)
     # A rotation names the devices that stay. Naming those that go would leave the thief of an old
@@ -307,108 +233,76 @@ def _add_device(state: ProjectState, cert: SignedFile, user: User) -> None:
 
 
 # ------------------------------------------------------------------ links
-def _ancestors(links: Mapping[bytes, SignedFile]) -> dict[bytes, frozenset[bytes]]:
-    """All links that each one knew of, directly or through others, in an order that has them."""
-    known: dict[bytes, frozenset[bytes]] = {}
-    for start in sorted(links):
-        stack = [start]
-        while stack:
-            link = stack[-1]
-            parents = [p for p in _parents(links[link]) if p in links]
-            missing = [p for p in parents if p not in known]
-            if missing and len(stack) <= len(links):
-                stack.extend(missing)
-                continue
-            known[link] = frozenset(parents).union(*(known.get(p, frozenset()) for p in parents))
-            stack.pop()
-    return known
-
-
-def _parents(link: SignedFile) -> list[bytes]:
-    return [p for p in link.get("parents", list) if isinstance(p, bytes)]
-
-
-def _author(state: ProjectState, link: SignedFile) -> bytes | None:
-    for user in state.users.values():
-        if link.signer in user.sign.values():
-            return user.id
-    return None
-
-
 class _LinkFold:
-    """Applies links in causal order; a removal beats what the removed did meanwhile."""
+    """Applies the links that count, in causal order."""
 
     def __init__(self, state: ProjectState, links: Mapping[bytes, SignedFile]) -> None:
-        self.state, self.links = state, links
-        self.ancestors = _ancestors(links)
-        self.adds: dict[bytes, list[bytes]] = {}
-        self.removals: dict[bytes, list[bytes]] = {}
-        self.restored: dict[bytes, SignedFile] = {}
+        self.state = state
+        self.counted: dict[bytes, Node] = {}
+        self.restores: list[SignedFile] = []
+        authors = {
+            key: Author(
+                user=user.id,
+                generation=generation,
+                disputed=0 < user.disputed <= generation,
+            )
+            for user in state.users.values()
+            for generation, key in user.sign.items()
+        }
+        known = possible(links.values(), authors, state.founder)
+        self._nodes = in_order(
+            {
+                name: link
+                for name, link in links.items()
+                if self._may_count(link, authors.get(link.signer), known)
+            },
+            authors,
+        )
+
+    def _may_count(self, link: SignedFile, author: Author | None, known: set[bytes]) -> bool:
+        reason = ""
+        if link.kind == LinkKind.GENESIS:
+            if project_id(link.raw) != self.state.project:
+                reason = "another genesis"
+        elif link.project != self.state.project:
+            reason = "a link of another project"
+        elif author is None or author.user not in known:
+            reason = "not signed by anybody who was a member"
+        if reason:
+            self.state.refused.append((link.hash.hex(), reason))
+        return not reason
 
     def run(self) -> None:
-        order = sorted(
-            self.links.values(),
-            key=lambda link: (len(self.ancestors[link.hash]), link.created_us, link.hash),
-        )
-        self._collect_members(order)
-        for link in order:
-            reason = self._refusal(link)
+        members = Membership(self._nodes)
+        for node in self._nodes:
+            reason = members.refusal(node) or self._nonsense(node)
             if reason:
-                self.state.refused.append((link.hash.hex(), reason))
+                self.state.refused.append((node.link.hash.hex(), reason))
             else:
-                self._apply(link)
+                self.counted[node.link.hash] = node
+                self._apply(node.link)
+        self.state.roles = members.roles()
+        self.state.ever_members = set(members.adds)
         self._forget_restored()
-        heard = {p for link in order for p in _parents(link)}
-        self.state.tips = tuple(sorted(h for h in self.links if h not in heard))
+        self._spare_project_keys()
+        self._find_tips()
 
-    def _collect_members(self, order: list[SignedFile]) -> None:
-        """Membership first: whether other links count depends on removals that they never saw."""
-        for link in order:
-            if link.kind == LinkKind.GENESIS:
-                self.adds.setdefault(link.get("user", bytes, 16), []).append(link.hash)
-            elif link.kind in (LinkKind.MEMBER_ADD, LinkKind.MEMBER_REMOVE) and not self._refusal(
-                link
-            ):
-                table = self.adds if link.kind == LinkKind.MEMBER_ADD else self.removals
-                table.setdefault(link.get("user", bytes, 16), []).append(link.hash)
-
-    def _refusal(self, link: SignedFile) -> str:
-        if link.kind == LinkKind.GENESIS:
-            return "" if project_id(link.raw) == self.state.project else "another genesis"
-        if link.project != self.state.project:
-            return "a link of another project"
-        author = _author(self.state, link)
-        if author is None:
-            return "not signed by a known user"
-        before = self.ancestors[link.hash]
-        adds = [a for a in self.adds.get(author, []) if a in before]
-        if not adds:
-            return "its author was no member then"
-        for removal in self.removals.get(author, []):
-            earlier = link.hash in self.ancestors[removal]
-            again = any(removal in self.ancestors[a] for a in adds)
-            if not earlier and not again:
-                return "its author was removed"
-        if self.state.roles.get(author) == "member" and link.kind != LinkKind.LABEL:
-            return "its author is no administrator"
-        return ""
+    def _nonsense(self, node: Node) -> str:
+        """An epoch follows one that its author knew: else the numbers could be used up at once."""
+        if node.link.kind != LinkKind.EPOCH:
+            return ""
+        number = node.link.get("epoch", int)
+        known = [e.number for e in self.state.epochs if self.counted[e.link].bit & node.before]
+        fits = 0 < number <= min(max(known, default=0) + 1, MAX_NUMBER)
+        return "" if fits else f"epoch {number} follows none that its author knew"
 
     def _apply(self, link: SignedFile) -> None:
         state = self.state
         match link.kind:
-            case LinkKind.GENESIS:
-                user = link.get("user", bytes, 16)
-                state.roles[user] = "admin"
-                state.ever_members.add(user)
-            case LinkKind.MEMBER_ADD:
-                user = link.get("user", bytes, 16)
-                state.roles[user] = link.get("role", str)
-                state.ever_members.add(user)
-            case LinkKind.MEMBER_REMOVE:
-                state.roles.pop(link.get("user", bytes, 16), None)
             case LinkKind.EPOCH:
                 number, box = link.get("epoch", int), link.get("box", bytes, 32)
-                state.epochs.append(Epoch(number=number, box=box, link=link.hash))
+                epoch = Epoch(number=number, box=box, link=link.hash, signer=link.signer)
+                state.epochs.append(epoch)
             case LinkKind.LABEL:
                 state.labels.append(
                     Label(
@@ -424,9 +318,9 @@ class _LinkFold:
             case LinkKind.TOMBSTONE:
                 self._bury(link)
             case LinkKind.RESTORE:
-                self.restored[link.get("tombstone", bytes, 32)] = link
+                self.restores.append(link)
             case _:
-                pass  # of a later localstore: kept, without effect here
+                pass  # membership is decided before; or of a later localstore, without effect here
 
     def _bury(self, link: SignedFile) -> None:
         subject, effective = link.get("subject", bytes, 16).hex(), link.get("effective", int)
@@ -436,18 +330,40 @@ class _LinkFold:
 
     def _forget_restored(self) -> None:
         """A restore counts when it was made before the tombstone's time; then that one is void."""
-        valid = {
-            stone
-            for stone, restore in self.restored.items()
-            if stone in self.links and restore.created_us < self.links[stone].get("effective", int)
+        stones = {
+            name: node.link
+            for name, node in self.counted.items()
+            if node.link.kind == LinkKind.TOMBSTONE
         }
-        if not valid:
-            return
+        for restore in self.restores:
+            stone = stones.get(restore.get("tombstone", bytes, 32))
+            if stone is not None and restore.created_us < stone.get("effective", int):
+                del stones[stone.hash]
         self.state.tombstones.clear()
-        for link in self.links.values():
-            stands = link.kind == LinkKind.TOMBSTONE and link.hash not in valid
-            if stands and not self._refusal(link):
-                self._bury(link)
+        for stone in stones.values():
+            self._bury(stone)
+
+    def _spare_project_keys(self) -> None:
+        """Runs and artifacts can be erased; the keys of project, epochs and users are no run."""
+        spared = {crypto.digest(spec.LABEL_SUBJECT, b"project", size=16), *self.state.users}
+        for epoch in self.state.epochs:
+            name = b"epoch" + epoch.number.to_bytes(4, "little")
+            spared.add(crypto.digest(spec.LABEL_SUBJECT, name, size=16))
+        for subject in spared:
+            self.state.tombstones.pop(subject.hex(), None)
+
+    def _find_tips(self) -> None:
+        named = {parent for node in self.counted.values() for parent in parents(node.link)}
+        tips = [node for name, node in self.counted.items() if name not in named]
+        newest = sorted(tips, key=lambda node: node.place)[-MAX_PARENTS:]
+        self.state.tips = tuple(sorted(node.link.hash for node in newest))
+        here = {node.link.hash for node in self._nodes}
+        refused = {name for name, _ in self.state.refused}
+        self.state.missing = frozenset(
+            name
+            for name in named
+            if name not in here and len(name) == spec.HASH_BYTES and name.hex() not in refused
+        )
 
 
 def project_id(genesis: bytes) -> bytes:
@@ -469,11 +385,11 @@ def fold(
         own_keys: sign keys of the reader's own user, which decide between competing rotations.
 
     Raises:
-        Damaged: no genesis link has this id.
+        Damaged: no genesis link has this id, or nothing vouches for its author.
     """
     refused: list[tuple[str, str]] = []
-    by_hash = {link.hash: link for link in _well_formed(links, LINK_FIELDS, refused)}
-    all_certs = sorted(_well_formed(certs, CERT_FIELDS, refused), key=lambda cert: cert.hash)
+    by_hash = {link.hash: link for link in well_formed(links, LINK_FIELDS, _KNOWN, refused)}
+    all_certs = sorted(well_formed(certs, CERT_FIELDS, _USER, refused), key=lambda cert: cert.hash)
     genesis = next(
         (
             link
@@ -484,15 +400,22 @@ def fold(
     )
     if genesis is None:
         raise Damaged(f"project {project.hex()[:16]} has no genesis link")
+    users, founder = fold_users(all_certs, own_keys), genesis.get("user", bytes, 16)
+    if founder not in users or genesis.signer not in users[founder].sign.values():
+        raise Damaged(f"nothing here vouches for the founder of project {project.hex()[:16]}")
+    entity = genesis.get("entity", bytes, 16)
     state = ProjectState(
         project=project,
         created_us=genesis.created_us,
-        entity=genesis.get("entity", bytes, 16),
-        users=_fold_users(all_certs, own_keys),
+        founder=founder,
+        # Anybody can write another's id into a genesis.
+        entity=entity if entity == founder else UNKNOWN_ENTITY,
+        users=users,
         refused=refused,
     )
     _fold_devices(state, all_certs)
     _LinkFold(state, by_hash).run()
+    state.refused.sort()
     return state
 
 
@@ -510,6 +433,9 @@ def _read_signed(folder: Path, magic: bytes, problems: list[Damaged]) -> Iterato
             yield found
         except Damaged as problem:
             problems.append(problem.at(f"{folder.name}/{path.name}"))
+        except OSError as error:
+            unread = Damaged(f"cannot be read: {error.strerror}")
+            problems.append(unread.at(f"{folder.name}/{path.name}"))
 
 
 def read_project(paths: ProjectPaths, *, own_keys: frozenset[bytes] = frozenset()) -> ProjectState:

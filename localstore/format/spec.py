@@ -76,6 +76,7 @@ SIGN_HEADER: Final = b"ls1/sig/header"
 SIGN_HEAD: Final = b"ls1/sig/head"
 SIGN_LINK: Final = b"ls1/sig/link"
 SIGN_CERT: Final = b"ls1/sig/cert"
+SIGN_ROTATION: Final = b"ls1/sig/rotation"
 SIGN_KEYSLOT: Final = b"ls1/sig/slot"
 SIGN_TICKET: Final = b"ls1/sig/ticket"
 

@@ -10,13 +10,12 @@ import pytest
 import localstore
 from localstore import crypto, identity, settings
 from localstore.errors import NotFound, NotPermitted, UsageError
-from localstore.format import signed, spec
-from localstore.format.spec import CertKind
+from localstore.format import signed
 from localstore.identity import Vault, now_us
 from localstore.layout import HomePaths
 from localstore.project import Project, Projects
 from localstore.reading import read_run
-from localstore.rotation import adopt_rotations, list_devices, revoke_device
+from localstore.rotation import adopt_rotations, list_devices, revoke_device, rotate_user
 from localstore.trust import read_project
 from tests.keys.conftest import carry, record, recover
 
@@ -135,21 +134,7 @@ def test_a_rotation_that_the_thief_makes_is_noticed_and_not_followed(
     carry(desktop, home)
     stolen = Vault(laptop).load()
     root = crypto.random_bytes(16)
-    theirs = signed.encode(
-        spec.CERT_MAGIC,
-        CertKind.ROTATION,
-        project=signed.NO_PROJECT,
-        seed=stolen.user_seed(),
-        created_us=now_us(),
-        body={
-            "user": stolen.user,
-            "generation": 2,
-            "sign": crypto.sign_public(crypto.derive(root, spec.LABEL_USER_SIGN)),
-            "box": crypto.box_public(crypto.derive(root, spec.LABEL_USER_BOX)),
-            "kept": [],
-            "revoked": [],
-        },
-    )
+    theirs = rotate_user(stolen, root, kept=[], revoked=[])
     revoke_device(home, id_of(home, laptop))
     for machine in (home, desktop):
         paths = machine.all_projects()[0]
