@@ -281,3 +281,39 @@ def test_a_store_that_becomes_read_only_in_the_middle_is_a_warning(
     run.finish()
     assert [number for number in column("n") if number < 10] == list(range(10))
     capsys.readouterr()
+
+
+INJECTED = """
+import localstore
+run = localstore.init(project="disk")
+for n in range(300):
+    run.log({"n": n, "loss": n / 7})
+    if n % 50 == 49: run.flush()
+run.finish()
+"""
+
+
+@pytest.mark.real("strace")
+@pytest.mark.parametrize("code", ["EIO", "ENOSPC"])
+@pytest.mark.parametrize(
+    "fault", ["fdatasync:when=1", "fdatasync:when=3+2", "pwrite64:when=20", "pwrite64:when=30+7"]
+)
+def test_a_failure_that_the_kernel_reports_loses_nothing(
+    tmp_path: Path, fault: str, code: str
+) -> None:
+    localstore.init(project="disk", id="before").finish()
+    call, when = fault.split(":")
+    inject = f"inject={call}:error={code}:{when}"
+    words = ["strace", "-f", "-qq", "-o", str(tmp_path / "trace"), "-e", f"trace={call}"]
+    done = subprocess.run(
+        [*words, "-e", inject, sys.executable, "-c", INJECTED], capture_output=True, text=True
+    )
+    if "ptrace" in done.stderr.lower():
+        pytest.skip("tracing is not permitted here")
+    assert done.returncode == 0, done.stderr
+    assert "INJECTED" in (tmp_path / "trace").read_text()
+    (run,) = [one for one in localstore.Api().runs() if one.id != "before"]
+    found = column("n", run)
+    lost = 300 - len(found)
+    assert found == sorted(set(found))
+    assert lost == 0 or "could not be written" in done.stderr, done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -102,3 +103,44 @@ def test_kills_of_one_run_that_goes_on_each_time_lose_no_acknowledged_step() -> 
         after = found[count:]
         found = after if after[:1] == [0] else after[1:]
     assert found == []
+
+
+def test_kills_during_the_first_call_of_all_leave_a_home_that_works() -> None:
+    rng = random.Random(3)
+    first = "import localstore; localstore.init(project='kill', config={'a': 1}).log({'n': 1})"
+    for _ in range(15):
+        process = start(first)
+        time.sleep(rng.uniform(0.04, 0.2))
+        process.kill()
+        process.communicate()
+    with localstore.init(project="kill", id="last") as run:
+        run.log({"n": 2})
+        assert not run.disabled
+    api = localstore.Api()
+    assert len(api.projects()) == 1
+    assert column("n", api.run("kill/last")) == [2]
+    for one in api.runs():
+        assert one.problems == []
+        assert column("n", one) in ([], [1], [2])
+
+
+def test_kills_of_processes_that_end_lose_no_step() -> None:
+    """Blocks, heads and the emptying of tails are all at work when a run finishes."""
+    rng = random.Random(5)
+    code = """
+import sys, localstore
+run = localstore.init(project="kill", id=sys.argv[1])
+for n in range(3000): run.log({"n": n})
+print("logged", flush=True)
+run.finish()
+"""
+    for number in range(12):
+        process = start(code, f"end-{number}")
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(rng.uniform(0, 0.02))
+        process.kill()
+        process.communicate()
+        run = localstore.Api().run(f"kill/end-{number}")
+        assert column("n", run) == list(range(3000))
+        assert run.state in ("finished", "crashed")
