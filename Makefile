@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Peers that the bench measures against live apart: they pull in a hundred packages.
 BENCH_VENV := .venv-bench
+BENCH_READY := $(BENCH_VENV)/.ready
 BENCH_PYTHON ?= $(BENCH_VENV)/bin/python
 BENCH_ARGS ?=
 TEST_ARGS ?=
@@ -39,11 +40,12 @@ check: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-$(BENCH_VENV)/bin/python:
+$(BENCH_READY):
 	$(PYTHON) -m venv $(BENCH_VENV)
-	$@ -m pip install --quiet --disable-pip-version-check wandb trackio pandas
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check wandb trackio pandas
+	touch $@
 
-bench: $(READY) $(BENCH_PYTHON)
+bench: $(READY) $(if $(filter $(BENCH_VENV)/%,$(BENCH_PYTHON)),$(BENCH_READY))
 	$(BIN)/python bench/run.py --peers $(BENCH_PYTHON) $(BENCH_ARGS)
 
 clean:
