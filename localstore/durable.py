@@ -1,6 +1,6 @@
 """The ways this project puts bytes on disk: create a file whole, replace it, make a folder.
 
-What returns here would survive a power cut. Appending to a segment is for `localstore.writer`.
+What returns here would survive a power cut. Appending to a segment is for `localstore.appending`.
 """
 
 from __future__ import annotations

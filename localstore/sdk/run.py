@@ -8,6 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from localstore.appending import SegmentPlan
 from localstore.errors import UsageError
 from localstore.format import spec
 from localstore.format.records import decode_record
@@ -18,14 +19,9 @@ from localstore.sdk import lifecycle, liveness
 from localstore.sdk.mappings import Config, Summary
 from localstore.sdk.summary import SummaryFold, check_definition
 from localstore.sdk.values import FOREIGN_ERRORS, encode, encode_any, plain, text_key
+from localstore.stream import MAX_RECORD_BYTES
 from localstore.tails import tail_folder
-from localstore.writer import (
-    MAX_BACKLOG_RECORDS,
-    MAX_RECORD_BYTES,
-    PLENTY_BYTES,
-    SegmentPlan,
-    Writer,
-)
+from localstore.writer import MAX_BACKLOG_RECORDS, PLENTY_BYTES, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import localstore
-from localstore import writer
+from localstore import stream, writer
 from tests.attacks.bad_disk import always, at, failing, from_on
 from tests.sdk.scripts import column, only_run, points
 
@@ -63,8 +63,8 @@ def test_one_failure_anywhere_loses_nothing(
 def test_a_disk_that_fails_again_and_again_loses_and_repeats_nothing(
     monkeypatch: pytest.MonkeyPatch, call: str, every: int, code: int
 ) -> None:
-    monkeypatch.setattr(writer, "_LONGEST_S", 0.0)
-    monkeypatch.setattr(writer, "_REOPEN_AFTER_S", 0.0)
+    monkeypatch.setattr(stream, "_LONGEST_S", 0.0)
+    monkeypatch.setattr(stream, "_REOPEN_AFTER_S", 0.0)
     with localstore.init(project="disk") as run:
         with failing(monkeypatch, call, lambda number: number % every == 0, code):
             for part in range(12):

@@ -12,12 +12,12 @@ import pytest
 import zstandard
 
 import localstore
+from localstore.appending import Segment, SegmentPlan
 from localstore.errors import BadName, BadSetting
 from localstore.format import spec
 from localstore.format.packing import varint
 from localstore.format.spec import DataClass, FrameType, RecordKind
 from localstore.identity import now_us
-from localstore.writer import Segment, SegmentPlan
 from tests.sdk.scripts import column, only_run
 
 if TYPE_CHECKING:

@@ -121,7 +121,7 @@ def test_what_an_expired_ticket_wrote_is_read_and_flagged(
 ) -> None:
     record(home)
     enroll_here(node, ticket_for(home, valid_us=2_000_000))
-    monkeypatch.setattr("localstore.writer.now_us", lambda: now_us() + _HOUR_US)
+    monkeypatch.setattr("localstore.appending.now_us", lambda: now_us() + _HOUR_US)
     run_id = record(node)
     monkeypatch.undo()
     carry(node, home)
