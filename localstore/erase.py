@@ -60,10 +60,12 @@ def undelete_run(project: Project, subject: bytes) -> None:
     found = project.state.tombstones.get(subject.hex())
     if found is None:
         raise NotFound("that run is not in the trash")
-    effective, link = found
-    if effective <= now_us():
-        raise UsageError("that run is erased, and what is erased never comes back")
-    project.add_link(LinkKind.RESTORE, {"tombstone": link})
+    while found is not None:  # two machines may have put it there
+        effective, link = found
+        if effective <= now_us():
+            raise UsageError("that run is erased, and what is erased never comes back")
+        project.add_link(LinkKind.RESTORE, {"tombstone": link})
+        found = project.state.tombstones.get(subject.hex())
 
 
 def sweep(paths: ProjectPaths, erased: frozenset[str]) -> int:
@@ -77,6 +79,23 @@ def sweep(paths: ProjectPaths, erased: frozenset[str]) -> int:
             if folder.is_dir():
                 shutil.rmtree(folder)
                 sync_folder(folder.parent)
+                swept += 1
+    if erased:
+        swept += _sweep_quarantine(paths, erased)
+    if swept:  # the sealed lists of runs quote config and summary
+        for cache in paths.local.glob("*.cache"):
+            cache.unlink(missing_ok=True)
+    return swept
+
+
+def _sweep_quarantine(paths: ProjectPaths, erased: frozenset[str]) -> int:
+    """What `repair` put aside of erased subjects."""
+    swept = 0
+    if paths.quarantine.is_dir():
+        for path in sorted(paths.quarantine.iterdir()):
+            # Named after the file that it was: keys-<subject>-…, runs-<subject>-…
+            if path.name.partition("-")[2][:32] in erased:
+                path.unlink(missing_ok=True)
                 swept += 1
     return swept
 

@@ -43,6 +43,7 @@ RECIPIENTS_FILE: Final = "recipients"
 KEYRING_FILE: Final = "keyring"
 KEYRING_SERVICE: Final = "localstore"
 CREDENTIAL_NAME: Final = "localstore.identity"
+_CHECK_BYTES: Final = 16
 _HEAD: Final = struct.Struct("<4sBBBxI16s")
 _PASSES: Final = range(2, 7)
 _MEMORY_KIB: Final = range(64 * 1024, 1024 * 1024 + 1)
@@ -65,10 +66,10 @@ class Deposit:
     """A ticket that this home has: write to one project, read nothing."""
 
     project: bytes
-    device_seed: bytes
-    cert: bytes
-    naming: bytes
-    dedup: bytes
+    device_seed: bytes = field(repr=False)
+    cert: bytes = field(repr=False)
+    naming: bytes = field(repr=False)
+    dedup: bytes = field(repr=False)
     entity: str
     name: str
     not_after_us: int
@@ -222,15 +223,16 @@ def from_recovery_code(code: str, user_name: str) -> Identity:
     Raises:
         KeyUnavailable: not a recovery code, or mistyped.
     """
-    text = "".join(code.split()).upper()
+    text = "".join(code.split()).replace("-", "").upper()
     bad = KeyUnavailable(
         "that is no recovery code, or it is mistyped",
         hint="it begins with LS1- and has 14 groups of 4 letters and digits",
     )
-    if not text.startswith(_RECOVERY_PREFIX):
+    prefix = _RECOVERY_PREFIX.rstrip("-")
+    if not text.startswith(prefix):
         raise bad
     try:
-        raw = base64.b32decode(text[len(_RECOVERY_PREFIX) :].replace("-", ""))
+        raw = base64.b32decode(text[len(prefix) :])
     except ValueError:
         raise bad from None
     body, check = raw[:-2], raw[-2:]
@@ -279,23 +281,31 @@ def from_bytes(raw: bytes) -> Identity:
         Damaged: not such a map.
     """
     try:
-        body: dict[str, Any] = msgspec.msgpack.decode(raw)
+        body = msgspec.msgpack.decode(raw, type=dict[str, Any])
         body["user_certs"] = tuple(body["user_certs"])
         body["deposits"] = {k: Deposit(**v) for k, v in body["deposits"].items()}
         return Identity(**body)
-    except (msgspec.DecodeError, KeyError, TypeError, AttributeError) as error:
-        raise Damaged("the secret of this home is no identity") from error
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        raise _no_identity() from error
+
+
+def _no_identity() -> Damaged:
+    return Damaged(
+        "the secret of this home is damaged",
+        hint="move it away, then `localstore key recover` with your recovery code",
+    )
 
 
 def lock(identity: Identity, passphrase: str = "") -> bytes:
     """The content of a secret file, under a passphrase when one is given (Argon2id)."""
     plain = to_bytes(identity)
     if not passphrase:
-        return _HEAD.pack(spec.SECRET_MAGIC, 1, Protection.PLAIN, 0, 0, bytes(16)) + plain
+        head = _HEAD.pack(spec.SECRET_MAGIC, 1, Protection.PLAIN, 0, 0, bytes(16))
+        return head + plain + crypto.digest(spec.LABEL_SECRET, head, plain, size=_CHECK_BYTES)
     salt = crypto.random_bytes(16)
     passes, memory_kib = 3, 256 * 1024
     head = _HEAD.pack(spec.SECRET_MAGIC, 1, Protection.ARGON2ID, passes, memory_kib, salt)
-    key = crypto.argon2id(passphrase.encode(), salt, passes=passes, memory_bytes=memory_kib * 1024)
+    key = _stretch(passphrase, salt, passes, memory_kib)
     return head + crypto.encrypt_with_nonce(key, plain, spec.LABEL_SECRET + head)
 
 
@@ -314,16 +324,27 @@ def unlock(raw: bytes, passphrase: Callable[[], str]) -> Identity:
     _, _, protection, passes, memory_kib, salt = _HEAD.unpack_from(raw)
     head, body = raw[: _HEAD.size], raw[_HEAD.size :]
     if protection == Protection.PLAIN:
-        return from_bytes(body)
+        plain, check = body[:-_CHECK_BYTES], body[-_CHECK_BYTES:]
+        if crypto.digest(spec.LABEL_SECRET, head, plain, size=_CHECK_BYTES) != check:
+            raise _no_identity()
+        return from_bytes(plain)
     if protection != Protection.ARGON2ID or passes not in _PASSES or memory_kib not in _MEMORY_KIB:
         raise Damaged(f"a secret file that asks for {passes} passes over {memory_kib} KiB")
-    key = crypto.argon2id(
-        passphrase().encode(), salt, passes=passes, memory_bytes=memory_kib * 1024
-    )
+    key = _stretch(passphrase(), salt, passes, memory_kib)
     try:
         return from_bytes(crypto.decrypt_with_nonce(key, body, spec.LABEL_SECRET + head))
     except Forged:
         raise KeyUnavailable("the passphrase does not open the key") from None
+
+
+def _stretch(passphrase: str, salt: bytes, passes: int, memory_kib: int) -> bytes:
+    # A variable or a file may hold bytes that are no UTF-8: they come here as surrogates.
+    raw = passphrase.encode("utf-8", "surrogateescape")
+    try:
+        return crypto.argon2id(raw, salt, passes=passes, memory_bytes=memory_kib * 1024)
+    except (RuntimeError, MemoryError):
+        what = f"the key asks for {memory_kib // 1024} MiB of memory, which are not here"
+        raise KeyUnavailable(what) from None
 
 
 # ------------------------------------------------------------------ where it lies
@@ -401,14 +422,19 @@ class Vault:
             replace_file(temporary / SECRET_FILE, lock(identity))
         else:
             text = base64.b64encode(lock(identity)).decode()
-            backend.set_password(KEYRING_SERVICE, entry, text)
+            try:
+                _ask_keyring(backend.set_password, KEYRING_SERVICE, entry, text)
+            except KeyUnavailable:
+                if storage == "keyring":
+                    raise
+                return self.create(identity, "file")
             replace_file(temporary / KEYRING_FILE, entry.encode())
         self._write_recipients(temporary, identity)
         try:
             temporary.rename(self.home.identity)
         except OSError:
             if backend is not None:
-                backend.delete_password(KEYRING_SERVICE, entry)
+                _ask_keyring(backend.delete_password, KEYRING_SERVICE, entry)
             shutil.rmtree(temporary)
             if self.home.identity.is_dir():
                 return False
@@ -433,9 +459,8 @@ class Vault:
         marker = self.home.identity / KEYRING_FILE
         if marker.exists():
             backend = _keyring_backend("keyring")
-            if backend is not None:
-                text = base64.b64encode(content).decode()
-                backend.set_password(KEYRING_SERVICE, marker.read_text(), text)
+            text = base64.b64encode(content).decode()
+            _ask_keyring(backend.set_password, KEYRING_SERVICE, marker.read_text(), text)
         else:
             replace_file(self.home.identity / SECRET_FILE, content)
         self._write_recipients(self.home.identity, identity)
@@ -451,13 +476,16 @@ class Vault:
     def _from_keyring(self) -> bytes:
         entry = (self.home.identity / KEYRING_FILE).read_text()
         backend = _keyring_backend("keyring")
-        text = backend.get_password(KEYRING_SERVICE, entry) if backend else None
+        text = _ask_keyring(backend.get_password, KEYRING_SERVICE, entry)
         if not text:
             raise KeyUnavailable(
                 "the keyring has no key for this home",
                 hint="unlock the keyring, or use `localstore key recover` in another home",
             )
-        return base64.b64decode(text)
+        try:
+            return base64.b64decode(text, validate=True)
+        except ValueError:
+            raise _no_identity() from None
 
 
 def read_private(path: Path) -> bytes:
@@ -498,13 +526,30 @@ def _keyring_backend(storage: str) -> Any:  # a third-party object without types
     return None
 
 
+def _ask_keyring(what: Callable[..., Any], *words: str) -> Any:
+    """Call the keyring.
+
+    Raises:
+        KeyUnavailable: it is locked, or refuses.
+    """
+    from keyring.errors import KeyringError
+
+    try:
+        return what(*words)
+    except KeyringError as error:
+        raise KeyUnavailable(
+            f"the keyring refuses: {type(error).__name__}",
+            hint="unlock it, or set key_storage = 'file' for a new key",
+        ) from None
+
+
 def _passphrase() -> str:
     given = settings.take_secret_variable("passphrase")
     if given:
         return given
     path = settings.load().passphrase_file
     if path:
-        return read_private(Path(path)).decode().split("\n", 1)[0]
+        return read_private(Path(path)).decode("utf-8", "surrogateescape").split("\n", 1)[0]
     import getpass
     import sys
 

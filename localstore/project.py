@@ -265,7 +265,7 @@ class Project:
         """Sign a link as this machine's user, on top of the known tips; returns its hash.
 
         Raises:
-            NotPermitted: a deposit-only machine.
+            NotPermitted: a deposit-only machine, or one whose keys have been replaced.
         """
         raw = signed.encode(
             spec.LINK_MAGIC,
@@ -278,6 +278,13 @@ class Project:
         name = signed.file_hash(raw)
         create_file(self.paths.links / name.hex(), raw)
         self.state = trust.read_project(self.paths, own_keys=self.identity.own_keys())
+        reason = dict(self.state.refused).get(name.hex())
+        if reason is not None:
+            (self.paths.links / name.hex()).unlink()
+            raise NotPermitted(
+                f"project {self.paths.id[:16]} does not take this machine's word: {reason}",
+                hint="`localstore sync now` takes over the newer keys of your other machines",
+            )
         return name
 
 

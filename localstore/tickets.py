@@ -14,7 +14,7 @@ from localstore.errors import Damaged, Forged, KeyUnavailable
 from localstore.format import signed, spec
 from localstore.format.spec import CertKind
 from localstore.identity import Deposit, add_deposit, now_us
-from localstore.layout import FORMAT_FILE
+from localstore.layout import FORMAT_FILE, check_label
 from localstore.project import format_file
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ def enroll(home: HomePaths, raw: bytes, options: Settings) -> Deposit:
         raise KeyUnavailable(
             "the ticket has expired", hint="ask its maker for a new one: localstore project ticket"
         )
+    add_deposit(home, deposit, options)  # refuses a person's home before anything is laid out
     _lay_out(home, ticket.project, [*links, *certs, own])
-    add_deposit(home, deposit, options)
     return deposit
 
 
@@ -117,6 +117,8 @@ def _check(ticket: signed.SignedFile, own: signed.SignedFile, state: trust.Proje
     device = state.devices.get(own.hash)
     seed = ticket.get("device_seed", bytes, 32)
     member = device is not None and ticket.signer in state.users[device.user].sign.values()
+    if ticket.kind:
+        raise Damaged(f"a ticket of kind {ticket.kind}, of a newer localstore")
     if device is None or not member or device.user not in state.roles or not device.deposit:
         raise Forged("a ticket that no member of its project signed")
     if crypto.sign_public(seed) != device.sign:
@@ -127,8 +129,8 @@ def _check(ticket: signed.SignedFile, own: signed.SignedFile, state: trust.Proje
         cert=own.raw,
         naming=ticket.get("naming", bytes, 32),
         dedup=ticket.get("dedup", bytes, 32),
-        entity=ticket.get("entity", str),
-        name=ticket.get("name", str),
+        entity=check_label("entity", ticket.get("entity", str)),
+        name=check_label("project", ticket.get("name", str)),
         not_after_us=device.not_after_us,
     )
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from localstore import crypto
-from localstore.format import segment, spec
-from localstore.format.spec import DataClass
+from localstore.format import segment, signed, spec
+from localstore.format.spec import CertKind, DataClass
 from localstore.layout import HomePaths
 from localstored.remotes.base import Entry, Receipt
 from localstored.remotes.memory import MemoryRemote
@@ -68,8 +68,15 @@ def liar(home: Path, project: Project) -> Liar:
 
 
 def one(liar: Liar, part: str) -> str:
-    """The name of the first file with `part` in its name."""
-    return min(entry.name for entry in liar.inner.list("") if part in entry.name)
+    """The name of the first file with `part` in its name; of certificates, a device's."""
+    names = [entry.name for entry in liar.inner.list("") if part in entry.name]
+    if part == "/certs/":
+        names = [name for name in names if cert_kind(liar, name) == CertKind.DEVICE]
+    return min(names)
+
+
+def cert_kind(liar: Liar, name: str) -> int:
+    return signed.decode(content(liar, name), spec.CERT_MAGIC).kind
 
 
 def content(liar: Liar, name: str) -> bytes:
@@ -103,6 +110,18 @@ def test_a_changed_file_is_refused_and_the_others_arrive(
     assert wanted - arrived <= {n for n in wanted if "/objects/" in n and ".log" in part}
 
 
+def test_without_the_founders_certificate_nobody_knows_what_is_erased_and_no_run_moves(
+    liar: Liar, other: Path
+) -> None:
+    names = [entry.name for entry in liar.inner.list("") if "/certs/" in entry.name]
+    name = next(name for name in names if cert_kind(liar, name) == CertKind.USER)
+    liar.bytes[name] = flipped(content(liar, name), 100)
+    report = sync_with(other, liar)
+    (found,) = report.projects
+    assert any("vouches for the founder" in note.reason for note in found.damaged)
+    assert not list(other.glob("projects/*/runs/*"))
+
+
 def test_a_changed_genesis_makes_no_project(liar: Liar, other: Path) -> None:
     name = one(liar, "/links/")
     liar.bytes[name] = flipped(content(liar, name), 100)
@@ -123,16 +142,16 @@ def test_a_file_that_ends_early_is_refused(liar: Liar, other: Path, cut: int) ->
     assert not (other / name).exists()
 
 
+@pytest.mark.parametrize("part", ["/runs/", "/certs/"])
 def test_bytes_of_one_file_under_the_name_of_another_are_refused(
-    liar: Liar, other: Path, project: Project
+    liar: Liar, other: Path, project: Project, part: str
 ) -> None:
-    logs = sorted(e.name for e in liar.inner.list("") if e.name.endswith(".log"))
-    certs = sorted(e.name for e in liar.inner.list("") if "/certs/" in e.name)
-    for left, right in (logs[:2], certs):
-        liar.bytes[left], liar.bytes[right] = content(liar, right), content(liar, left)
+    names = sorted(e.name for e in liar.inner.list("") if part in e.name)
+    left, right = [n for n in names if n.endswith(".log") or part == "/certs/"][:2]
+    liar.bytes[left], liar.bytes[right] = content(liar, right), content(liar, left)
     report = sync_with(other, liar)
     refused = {note.name for note in report.projects[0].refused}
-    assert refused >= {name.split("/", 2)[2] for name in (*logs[:2], *certs)}
+    assert refused >= {name.split("/", 2)[2] for name in (left, right)}
 
 
 def test_a_segment_of_another_project_is_refused(liar: Liar, home: Path, other: Path) -> None:
