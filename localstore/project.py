@@ -160,8 +160,8 @@ class Project:
         return crypto.derive(self._pair_seeds[pair], spec.LABEL_CLASS, salt=bytes((data_class,)))
 
     def _pair_seed(self, subject: bytes, pair: bytes) -> bytes:
-        forged: Forged | None = None
-        for slot in keyslots.read_slots(self.paths, subject):
+        problems: list[Damaged] = []
+        for slot in keyslots.read_slots(self.paths, subject, problems):
             if slot.kind != SlotKind.PAIR or slot.pair != pair:
                 continue
             for epoch in self.state.epochs:
@@ -170,9 +170,10 @@ class Project:
                 try:
                     return self._seed_in(slot, epoch)
                 except Forged as problem:
-                    forged = problem  # anybody can put such a slot beside the good one
-        if forged is not None:
-            raise forged
+                    # Anybody can put such a slot beside the good one.
+                    problems.append(problem.at(slot.name))
+        if problems:
+            raise Damaged(f"no whole keyslot opens this run: {problems[0]}")
         raise NotPermitted(
             "no keyslot here opens this run",
             hint="it was erased, or its keys have not arrived yet: `localstore sync now`",
@@ -182,7 +183,7 @@ class Project:
         private = crypto.derive(self.epoch_seed(epoch), spec.LABEL_EPOCH_BOX)
         seed = slot.open(private, self.id)
         if crypto.box_public(crypto.derive(seed, spec.LABEL_PAIR)) != slot.pair:
-            raise Forged(f"{slot.name} holds another pair's seed")
+            raise Forged("a keyslot that holds another pair's seed")
         return seed
 
     # -------------------------------------------------------------- writing
