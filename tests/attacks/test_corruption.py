@@ -369,12 +369,9 @@ def test_a_link_or_certificate_that_is_not_itself_is_named(
         path.write_bytes(raw)
 
 
-@pytest.mark.parametrize("name", ["x.log", "0" * 32 + ".log", "..log", "\ud800.log", "a" * 200])
+@pytest.mark.parametrize("name", ["x.log", "0" * 32 + ".log", "..log", "a" * 200])
 def test_a_stray_file_is_no_run_and_hides_none(store: Store, name: str) -> None:
-    try:
-        (store.folder("one", "a") / name).write_bytes(b"stray")
-    except UnicodeEncodeError:
-        pytest.skip("no such name here")
+    (store.folder("one", "a") / name).write_bytes(b"stray")
     rows, _ = read_all(store.root)
     assert len(rows["one/a"]) == STEPS
 
