@@ -1,0 +1,1 @@
+"""Attacks on the key side: who is believed, what opens, what stays erased."""
