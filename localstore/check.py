@@ -282,6 +282,9 @@ class _ProjectCheck:
                 self._say(Forged(verdict.reason), name, "unbelieved")
             elif verdict.belief is trust.Belief.FLAGGED:
                 self.out.notes.append(f"{name}: {verdict.reason}")
+        for name_hash in sorted(state.missing):
+            problem = Damaged("a later link names it, and it is not here")
+            self._say(problem, f"links/{name_hash.hex()}", "missing")
         for what, reason in state.refused:
             if "/" not in what:
                 self._say(Damaged(f"not believed: {reason}"), f"links/{what}", "unbelieved")

@@ -501,8 +501,13 @@ class Projects:
         return self.home.names / tag.hex()
 
     def _seen(self) -> str:
-        ids = "".join(paths.id for paths in self.home.all_projects())
-        return crypto.digest(spec.LABEL_NAME, ids.encode(), size=8).hex()
+        """What names depend on: which projects there are, and whether one got a link since."""
+        facts = [
+            f"{paths.id} {paths.links.stat().st_mtime_ns}"
+            for paths in self.home.all_projects()
+            if paths.links.is_dir()
+        ]
+        return crypto.digest(spec.LABEL_NAME, " ".join(facts).encode(), size=8).hex()
 
     def _point(self, pointer: Path, project: str) -> None:
         body = {"project": project, "folder": "", "seen": self._seen()}

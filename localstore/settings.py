@@ -148,7 +148,9 @@ def load(flags: Mapping[str, Any] | None = None, *, folder: Path | None = None) 
         variable = f"LOCALSTORE_{name.upper()}"
         raw = os.environ.get(variable)
         if raw is not None and raw != "":
-            values[name], origins[name] = setting.parse(raw, variable), variable
+            # A secret is only taken where it is used: a run keeps its settings.
+            value = "(hidden)" if name == "passphrase" else setting.parse(raw, variable)
+            values[name], origins[name] = value, variable
     for name, value in given.items():
         values[name] = SETTINGS[name].parse(value, f"the argument {name}")
         origins[name] = "argument"

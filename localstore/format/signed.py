@@ -48,7 +48,7 @@ class SignedFile:
     project: bytes
     signer: bytes
     created_us: int
-    body: Mapping[str, Any]
+    body: Mapping[str, Any] = field(repr=False)  # a ticket's holds secrets
     hash: bytes
     raw: bytes = field(repr=False)
 

@@ -106,7 +106,7 @@ class World:
         if whom not in self.people:
             self.people.append(whom)
         key = crypto.sign_public(whom.seeds[0])
-        body = {"user": whom.id, "sign": key, "box": BOX, "role": role}
+        body: dict[str, Any] = {"user": whom.id, "sign": key, "box": BOX, "role": role}
         return self.link(who, LinkKind.MEMBER_ADD, *parents, at=at, **body)
 
     def remove(self, who: Person, whom: Person, *parents: SignedFile, at: int = 10) -> SignedFile:
@@ -121,7 +121,7 @@ class World:
         at: int = 10,
         generation: int = 0,
     ) -> SignedFile:
-        body = {"subject": subject, "effective": effective}
+        body: dict[str, Any] = {"subject": subject, "effective": effective}
         return self.link(who, LinkKind.TOMBSTONE, *parents, at=at, generation=generation, **body)
 
     def epoch(

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from localstore import crypto, trust
+from localstore.check import inspect_home
+from localstore.erase import delete_run
 from localstore.errors import Damaged
 from localstore.format import signed, spec
 from localstore.format.spec import CertKind, LinkKind
+from localstore.remotes import add_remote
+from localstored.engine import sync_home
+from localstored.repair import repair_home
+from tests.keys.conftest import record
 from tests.trust.made import BOX, SUBJECT, Person, World, cert
+from tests.trust.test_forged_data import open_project
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from localstore.layout import HomePaths
+    from localstore.project import Project
 
 ADA, BOB, EVE, SAM = Person("ada"), Person("bob"), Person("eve"), Person("sam")
 ERASED = frozenset({SUBJECT.hex()})
@@ -511,3 +524,26 @@ def test_a_certificate_of_a_later_version_hides_nothing() -> None:
     world = World(ADA)
     later = cert(ADA.seeds[0], 77, user=ADA.id)
     assert trust.fold(world.project, world.links, [*world.certs, later]).roles
+
+
+def test_a_link_that_was_withheld_is_named_and_healed(home: HomePaths, tmp_path: Path) -> None:
+    """A remote that holds back one link is noticed by the links that know it."""
+    run_id = record(home)
+    project = open_project(home)
+    delete_run(project, project.subject(run_id))
+    delete_run(project, project.subject(run_id), now=True)
+    add_remote(home.root, "stick", str(tmp_path / "stick"))
+    assert sync_home(home.root).ok
+    (early,) = {hash.hex() for _, hash in [project.state.tombstones[project.subject(run_id).hex()]]}
+    knew = {p.hex() for p in _parents(project, early)}
+    held_back = knew.pop()
+    project.paths.links.joinpath(held_back).unlink()
+    found = inspect_home(home, None)
+    assert (f"links/{held_back}", "missing") in {(one.file, one.kind) for one in found.findings}
+    assert repair_home(home.root, found.to_heal()).ok
+    assert inspect_home(home, None).ok
+
+
+def _parents(project: Project, link: str) -> list[bytes]:
+    raw = project.paths.links.joinpath(link).read_bytes()
+    return [bytes(one) for one in signed.decode(raw, spec.LINK_MAGIC).get("parents", list)]
