@@ -14,6 +14,7 @@ from localstore.identity import now_us
 from localstore.query.history import fold_points, merge
 from localstore.query.info import fold_info
 from localstore.reading import list_segments, read_run
+from localstore.trust import Belief
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,8 +55,9 @@ def look_back(project: Project, subject: bytes, tail_folder: Path | None) -> Pas
             past.summary = fold_points(info.definitions, table)
     heads: dict[int, list[Predecessor]] = {}
     for files in list_segments(project, subject, problems, tail_folder):
-        if files.name.endswith(".fork"):
-            continue
+        refused = project.state.judge(files.header).belief is Belief.REFUSED
+        if refused or files.name.endswith(".fork"):
+            continue  # anybody can put a log here; a run continues none that is not believed
         if files.header.writer not in working:
             raw = project.paths.file(files.name).read_bytes()
             heads.setdefault(files.header.data_class, []).append(_head(raw, files.header.segment))

@@ -131,6 +131,21 @@ def test_a_forged_segment_in_a_run_that_is_there_changes_nothing_of_it(
     assert any(name in problem for problem in run.problems)
 
 
+def test_a_resumed_run_continues_no_forged_segment(
+    home: HomePaths, project: Project, run_id: str
+) -> None:
+    subject = project.subject(run_id)
+    name = forged_log(project, subject, crypto.random_bytes(32), b"c" * 32)
+    forged = bytes.fromhex(name.split("/")[2][:32])
+    run = localstore.init(project="digits", id=run_id, resume="must", dir=home.root)
+    run.finish()
+    named = set()
+    for path in (project.paths.runs / subject.hex()).glob("*.log"):
+        named |= {one.segment for one in segment.decode_header(path.read_bytes())[0].predecessors}
+    assert named
+    assert forged not in named
+
+
 def test_a_user_who_was_never_a_member_is_refused(home: HomePaths, project: Project) -> None:
     eve = stranger()
     put_cert(project.paths, eve.user_certs[0])
