@@ -27,8 +27,11 @@ try:
     # libsodium function through its own handle takes 1.6. Private, so it has a public fallback.
     from nacl._sodium import ffi as _ffi
     from nacl._sodium import lib as _lib
-except ImportError:  # pragma: no cover - a PyNaCl with another layout
-    _ffi = _lib = None
+
+    _encrypt_in_place = _lib.crypto_aead_xchacha20poly1305_ietf_encrypt
+    _NULL = _ffi.NULL
+except (ImportError, AttributeError):  # pragma: no cover - a PyNaCl with another layout
+    _ffi = _lib = _encrypt_in_place = _NULL = None
 
 Bytes = bytes | bytearray | memoryview
 
@@ -208,9 +211,11 @@ def padme(length: int) -> int:
 
 
 _PADDED: Final = [padme(length) for length in range(4097)]
-_ZEROS: Final = bytes(1 << 16)
-_HEADER: Final = struct.Struct("<2sBBIQ")
+_FRONT: Final = struct.Struct("<2sBBIQ24sI")  # frame header, nonce, first word of the content
 _WORD: Final = struct.Struct("<I")
+_MARK: Final = spec.FRAME_MARK
+_FRAME_AT: Final = len(spec.LABEL_FRAME) + spec.ID_BYTES
+_BODY_AT: Final = _FRAME_AT + 16 + spec.NONCE_BYTES
 _MAX_PADDED_BYTES: Final = spec.MAX_FRAME_BODY_BYTES - spec.NONCE_BYTES - spec.TAG_BYTES
 
 
@@ -224,23 +229,20 @@ class FrameSealer:
 
     def __init__(self, segment_key: bytes, segment: bytes) -> None:
         self._key = derive(segment_key, spec.LABEL_FRAME, segment)
-        self._prefix = spec.LABEL_FRAME + segment
+        self._front = spec.LABEL_FRAME + segment
         self._reserve(8192)
 
     def _reserve(self, size: int) -> None:
         self._size = size
-        self._buffer = bytearray(len(self._prefix) + 16 + 24 + size + 16 + 4)
-        self._buffer[: len(self._prefix)] = self._prefix
-        self._frame_at = len(self._prefix)
-        self._nonce_at = self._frame_at + 16
-        self._body_at = self._nonce_at + 24
+        self._buffer = bytearray(_BODY_AT + size + spec.TAG_BYTES + _WORD.size)
+        self._buffer[:_FRAME_AT] = self._front
         self._view = memoryview(self._buffer)
         if _ffi is not None:
             base = _ffi.from_buffer("unsigned char[]", self._buffer)
-            self._pointers = (base, base + self._nonce_at, base + self._body_at)
+            self._pointers = (base, base + _BODY_AT - spec.NONCE_BYTES, base + _BODY_AT)
             self._length = _ffi.new("unsigned long long *")
 
-    def seal(self, kind: int, index: int, content: Bytes, compression: int = 0) -> memoryview:
+    def seal(self, kind: int, index: int, content: bytes, compression: int = 0) -> memoryview:
         """The frame that holds `content`; valid until the next call.
 
         Args:
@@ -256,18 +258,22 @@ class FrameSealer:
         padded = _PADDED[size + 4] if size < 4000 else padme(size + 4)
         if padded > self._size:
             self._grow(padded)
-        buffer, body = self._buffer, self._body_at
-        _HEADER.pack_into(buffer, self._frame_at, spec.FRAME_MARK, kind, 0, 24 + padded + 16, index)
-        buffer[self._nonce_at : body] = os.urandom(24)
-        _WORD.pack_into(buffer, body, size | compression << 28)
-        buffer[body + 4 : body + 4 + size] = content
-        gap = padded - size - 4
-        if gap:
-            buffer[body + 4 + size : body + padded] = _ZEROS[:gap] if gap < 65536 else bytes(gap)
-        self._encrypt(padded)
-        end = body + padded + 16
-        _WORD.pack_into(buffer, end, zlib.crc32(self._view[self._frame_at : end]))
-        return self._view[self._frame_at : end + 4]
+        buffer, view, end = self._buffer, self._view, _BODY_AT + padded
+        word = size | compression << 28
+        _FRONT.pack_into(
+            buffer, _FRAME_AT, _MARK, kind, 0, 40 + padded, index, os.urandom(24), word
+        )
+        buffer[_BODY_AT + 4 : end] = content + bytes(padded - size - 4)
+        if _lib is not None:
+            base, nonce, body = self._pointers
+            _encrypt_in_place(
+                body, self._length, body, padded, base, _BODY_AT - 24, _NULL, nonce, self._key
+            )
+        else:
+            self._encrypt_by_copy(padded)
+        end += 16
+        _WORD.pack_into(buffer, end, zlib.crc32(view[_FRAME_AT:end]))
+        return view[_FRAME_AT : end + 4]
 
     def _grow(self, padded: int) -> None:
         # Never beyond the limit, so that every content that is too long comes by here.
@@ -275,21 +281,12 @@ class FrameSealer:
             raise Damaged(f"a frame of {padded} bytes, the most is {_MAX_PADDED_BYTES}")
         self._reserve(min(max(padded, 2 * self._size), _MAX_PADDED_BYTES))
 
-    def _encrypt(self, padded: int) -> None:
-        if _lib is not None:
-            base, nonce, body = self._pointers
-            _lib.crypto_aead_xchacha20poly1305_ietf_encrypt(
-                body, self._length, body, padded, base, self._nonce_at, _ffi.NULL, nonce, self._key
-            )
-            return
-        body_at = self._body_at
-        sealed = encrypt(
-            self._key,
-            bytes(self._view[self._nonce_at : body_at]),
-            self._view[body_at : body_at + padded],
-            self._view[: self._nonce_at],
-        )
-        self._buffer[body_at : body_at + padded + 16] = sealed
+    def _encrypt_by_copy(self, padded: int) -> None:
+        """The same through the public binding, where the private one has another shape."""
+        end, nonce_at = _BODY_AT + padded, _BODY_AT - 24
+        nonce, plain = bytes(self._view[nonce_at:_BODY_AT]), self._view[_BODY_AT:end]
+        sealed = encrypt(self._key, nonce, plain, self._view[:nonce_at])
+        self._buffer[_BODY_AT : end + 16] = sealed
 
 
 class FrameOpener:

@@ -88,11 +88,13 @@ class Stream:
         self._table = KeyTable()
         self._compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_content_size=True)
         self.dropped: dict[str, int] = {}
-        self.recorded = 0
 
     # -------------------------------------------------------------- in training's thread
-    def append(self, body: bytes) -> None:
+    def append(self, body: bytes) -> int:
         """Take one record; when this returns, a SIGKILL does not lose it.
+
+        Returns:
+            How many records wait to become a block.
 
         Where the disk refuses, the record waits in memory, and a warning is given once.
         """
@@ -112,9 +114,10 @@ class Stream:
         except OSError as error:
             self._say_refused(error)
         self._sequence += 1
-        self.recorded += 1
-        self.pending.append(body)
+        pending = self.pending
+        pending.append(body)
         self.pending_bytes += len(body)
+        return len(pending)
 
     def _open(self) -> Segment:
         """A new segment, in which all records that wait in memory come first.

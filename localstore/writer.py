@@ -69,6 +69,7 @@ class Writer:
         self.pid = os.getpid()
         self.lock = threading.Lock()
         self.streams: dict[DataClass, Stream] = {}
+        self.points: Stream | None = None  # the one of METRICS, for the shortest way there
         self._carrying = threading.Lock()
         self._wake = threading.Event()
         self._done = threading.Condition(threading.Lock())
@@ -94,6 +95,8 @@ class Writer:
                 self.on_points,
             )
             self.streams[data_class] = found
+            if data_class == DataClass.METRICS:
+                self.points = found
             if self._thread is None:
                 self._start_thread()
         return found
@@ -209,7 +212,7 @@ class Writer:
         self._carry_all(last=True)
         self._carry_all(last=True)
         with self.lock:
-            streams, self.streams = self.streams, {}
+            streams, self.streams, self.points = self.streams, {}, None
         meta = streams.pop(DataClass.META, None)
         ends = [stream.end() for stream in streams.values()]
         if meta is not None and farewell is not None:
