@@ -103,7 +103,9 @@ class Project:
             NotPermitted: this machine may not read the project.
         """
         for secrets in self._open_slots(SlotKind.PROJECT, keyslots.project_subject()):
-            if len(secrets) == 3 * spec.KEY_BYTES:
+            claimed = crypto.digest(spec.LABEL_PROJECT_SECRETS, secrets)
+            promised = self.state.secrets in (b"", claimed)
+            if promised and len(secrets) == 3 * spec.KEY_BYTES:
                 return secrets
         raise self._no_key()
 
@@ -293,6 +295,7 @@ class Project:
 def _write_new(root: Path, identity: Identity, entity: str, name: str) -> bytes:
     """Lay out a new project in `root`; returns its id."""
     seed, created = identity.user_seed(), now_us()
+    secrets = crypto.random_bytes(96)
     known = entity == identity.user_name
     genesis = signed.encode(
         spec.LINK_MAGIC,
@@ -305,11 +308,11 @@ def _write_new(root: Path, identity: Identity, entity: str, name: str) -> bytes:
             "entity": identity.user if known else trust.UNKNOWN_ENTITY,
             "user": identity.user,
             "nonce": crypto.random_bytes(16),
+            "secrets": crypto.digest(spec.LABEL_PROJECT_SECRETS, secrets),
         },
     )
     project = trust.project_id(genesis)
     epoch_seed = crypto.random_bytes(32)
-    secrets = crypto.random_bytes(96)
     epoch_box = crypto.box_public(crypto.derive(epoch_seed, spec.LABEL_EPOCH_BOX))
     meta = crypto.derive(epoch_seed, spec.LABEL_EPOCH_META)
     parent = signed.file_hash(genesis)

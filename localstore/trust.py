@@ -120,6 +120,7 @@ class ProjectState:
         tips: links that count and that no link that counts names; the newest MAX_PARENTS.
         refused: links and certificates that were not believed, with the reason.
         missing: links that are not here, but are named by one that counts.
+        secrets: what the founder committed the project's secrets to; empty when to nothing.
     """
 
     project: bytes
@@ -138,6 +139,7 @@ class ProjectState:
     tips: tuple[bytes, ...] = ()
     refused: list[tuple[str, str]] = field(default_factory=list)
     missing: frozenset[bytes] = frozenset()
+    secrets: bytes = b""
 
     @property
     def current_epoch(self) -> Epoch:
@@ -214,6 +216,9 @@ def _add_device(state: ProjectState, cert: SignedFile, user: User) -> None:
     deposit = cert.kind == CertKind.DEPOSIT
     if deposit and cert.project != state.project:
         state.refused.append((cert.hash.hex(), "a ticket of another project"))
+        return
+    if deposit and cert.body.get("on_behalf_of") != user.id:
+        state.refused.append((cert.hash.hex(), "on behalf of somebody else than its signer"))
         return
     generation = cert.get("generation", int)
     if user.sign.get(generation) != cert.signer:
@@ -412,11 +417,17 @@ def fold(
         entity=entity if entity == founder else UNKNOWN_ENTITY,
         users=users,
         refused=refused,
+        secrets=_commitment(genesis),
     )
     _fold_devices(state, all_certs)
     _LinkFold(state, by_hash).run()
     state.refused.sort()
     return state
+
+
+def _commitment(genesis: SignedFile) -> bytes:
+    found = genesis.body.get("secrets")
+    return found if isinstance(found, bytes) else b""
 
 
 # ------------------------------------------------------------------ from the disk

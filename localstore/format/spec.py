@@ -70,6 +70,7 @@ LABEL_OBJECT: Final = b"ls1/object"
 LABEL_CACHE: Final = b"ls1/cache"
 LABEL_RECOVERY: Final = b"ls1/recovery"
 LABEL_SECRET: Final = b"ls1/secret"
+LABEL_PROJECT_SECRETS: Final = b"ls1/secrets"
 
 # -- labels of signatures: prefixed to the message with one zero byte
 SIGN_HEADER: Final = b"ls1/sig/header"

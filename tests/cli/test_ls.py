@@ -183,7 +183,7 @@ def test_damage_is_named_and_what_is_readable_is_printed(two_runs: None) -> None
     outcome = call("ls")
     assert outcome.code == 20
     assert "beta" in outcome.out
-    assert re.search(r"localstore: warning: runs/\w+/\w+\.log at byte \d+: ", outcome.err)
+    assert re.search(r"localstore: warning: projects/\w+/runs/\w+/\w+\.log at byte \d+: ", outcome.err)
     lines = outcome.err.splitlines()
     assert len(lines) == len(set(lines))
 
@@ -193,7 +193,7 @@ def test_damage_of_a_history_is_named_too(two_runs: None, words: list[str]) -> N
     _damage("first", DataClass.METRICS)
     outcome = call(*words)
     assert outcome.code == 20
-    assert outcome.err.startswith("localstore: warning: runs/")
+    assert re.match(r"localstore: warning: projects/\w+/runs/", outcome.err)
     assert call("show", "second").code == 0
 
 

@@ -156,3 +156,58 @@ def test_two_tickets_serve_two_projects_on_one_node(home: HomePaths, node: HomeP
     record(node, project="two")
     carry(node, home)
     assert len(localstore.Api(home.root).runs("two")) == 2
+
+
+def test_a_ticket_on_behalf_of_somebody_else_is_refused(home: HomePaths, node: HomePaths) -> None:
+    """Nobody can yet be asked whether they agreed."""
+    from localstore import crypto
+    from localstore.format import signed, spec
+    from localstore.format.spec import CertKind
+
+    record(home)
+    identity = Vault(home).load()
+    (paths,) = home.all_projects()
+    cert = signed.encode(
+        spec.CERT_MAGIC,
+        CertKind.DEPOSIT,
+        project=bytes.fromhex(paths.id),
+        seed=identity.user_seed(),
+        created_us=now_us(),
+        body={
+            "user": identity.user,
+            "generation": 1,
+            "sign": crypto.sign_public(crypto.random_bytes(32)),
+            "not_after": now_us() + _HOUR_US,
+            "on_behalf_of": crypto.random_bytes(16),
+        },
+    )
+    (paths.certs / signed.file_hash(cert).hex()).write_bytes(cert)
+    state = Project(paths, identity).state
+    assert signed.file_hash(cert) not in state.devices
+    assert (signed.file_hash(cert).hex(), "on behalf of somebody else than its signer") in (
+        state.refused
+    )
+
+
+def test_other_project_secrets_than_the_founder_committed_to_are_not_taken(
+    home: HomePaths,
+) -> None:
+    """Not even from a member's own key: it would move runs, or learn their contents."""
+    from localstore import crypto, keyslots
+    from localstore.format.spec import SlotKind
+
+    run_id = record(home)
+    identity = Vault(home).load()
+    (paths,) = home.all_projects()
+    before = Project(paths, identity).naming
+    for _ in range(8):  # names are hashes: some of these sort before the true one
+        keyslots.write_slot(
+            paths,
+            SlotKind.PROJECT,
+            subject=keyslots.project_subject(),
+            recipient=crypto.box_public(identity.user_box()),
+            secret=crypto.random_bytes(96),
+            signer_seed=identity.user_seed(),
+        )
+    assert Project(paths, identity).naming == before
+    assert localstore.Api(home.root).run(run_id).state == "finished"
