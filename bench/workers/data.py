@@ -32,6 +32,12 @@ def random_rows(keys: int) -> list[dict[str, float]]:
     return [{f"metric_{key}": _any_double(rng) for key in range(keys)} for _ in range(ROWS)]
 
 
+def uniform_rows(keys: int) -> list[dict[str, float]]:
+    """What `random.random` gives: 53 random bits in each double."""
+    rng = random.Random(1)
+    return [{f"metric_{key}": rng.random() for key in range(keys)} for _ in range(ROWS)]
+
+
 def real_rows(keys: int) -> list[dict[str, float]]:
     """60 % float32 noise; a learning rate, an epoch, a counter and a constant in ten keys."""
     rng = random.Random(1)
@@ -47,4 +53,4 @@ def real_rows(keys: int) -> list[dict[str, float]]:
 
 def rows_of(kind: str, keys: int) -> list[dict[str, float]]:
     """Rows by the name of their kind."""
-    return real_rows(keys) if kind == "real" else random_rows(keys)
+    return {"real": real_rows, "uniform": uniform_rows, "random": random_rows}[kind](keys)

@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from localstore import settings
-from localstore.errors import KeyUnavailable, NotFound, NotPermitted
-from localstore.identity import Vault
+from localstore.errors import Damaged, KeyUnavailable, NotFound, NotPermitted
+from localstore.identity import Vault, now_us
 from localstore.layout import HomePaths
 
 if TYPE_CHECKING:
@@ -50,6 +50,18 @@ def adopt_keys() -> str:
         f"a device was revoked: your keys are of generation {(adopted or identity).generation} "
         "now; write down the new code: localstore key recovery-code"
     )
+
+
+def sweep_erased() -> None:
+    """After a sync: what a tombstone that just arrived leaves to remove, caches included."""
+    from localstore.erase import sweep
+    from localstore.trust import read_project
+
+    for paths in home_paths().all_projects():
+        try:
+            sweep(paths, read_project(paths).erased(now_us()))
+        except Damaged:
+            continue  # `verify` names it
 
 
 def bring_tails_home() -> None:

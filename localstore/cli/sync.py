@@ -231,6 +231,8 @@ def now(
         dry_run=dry_run,
         as_json=as_json,
     )
+    if not dry_run:
+        store.sweep_erased()
     news = "" if dry_run else store.adopt_keys()
     if news:
         click.echo(f"localstore: {news}", err=True)
