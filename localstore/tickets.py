@@ -13,9 +13,10 @@ from localstore.durable import create_file, make_folder
 from localstore.errors import Damaged, Forged, KeyUnavailable
 from localstore.format import signed, spec
 from localstore.format.spec import CertKind
-from localstore.identity import Deposit, add_deposit, now_us
+from localstore.identity import Deposit, now_us
 from localstore.layout import FORMAT_FILE, check_label
 from localstore.project import format_file
+from localstore.vault import add_deposit
 
 if TYPE_CHECKING:
     from localstore.layout import HomePaths, ProjectPaths

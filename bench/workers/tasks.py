@@ -88,7 +88,7 @@ def log(
         if rate:
             time.sleep(max(0.0, start + step / rate - time.perf_counter()))
             if step == _SETTLED_STEPS:
-                # What a run costs once is in the rows at full speed; here it is the rate that counts.
+                # What a run costs once is in the fast rows; here it is the rate that counts.
                 before_bytes = size_of(folder)
         row = rows[step % len(rows)]
         begun = time.perf_counter_ns()

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from localstore import settings
 from localstore.errors import Damaged, KeyUnavailable, NotFound, NotPermitted
-from localstore.identity import Vault, now_us
+from localstore.identity import now_us
 from localstore.layout import HomePaths
+from localstore.vault import Vault
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,9 +20,9 @@ def device() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def list_(as_json: bool) -> None:
     """List your devices and deposit tickets, as the projects here know them."""
-    from localstore.identity import Vault
     from localstore.project import Projects
     from localstore.rotation import list_devices
+    from localstore.vault import Vault
 
     found = list_devices(Projects(home_paths(), Vault(home_paths()).load()))
     rows = [

@@ -16,7 +16,8 @@ from localstore.cli.terminal import inert
 from localstore.errors import KeyUnavailable, UsageError
 
 if TYPE_CHECKING:
-    from localstore.identity import Identity, Vault
+    from localstore.identity import Identity
+    from localstore.vault import Vault
 
 _MOST_CHARS: Final = 4096  # of a passphrase or a recovery code
 _ABOUT_THE_CODE: Final = """\
@@ -42,7 +43,7 @@ def key() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def show(as_json: bool) -> None:
     """Show whose key this is and where it lies. Prints no secret."""
-    from localstore.identity import Vault
+    from localstore.vault import Vault
 
     vault = Vault(home_paths())
     facts = _facts(vault.load(), vault)
@@ -106,7 +107,7 @@ def protect(remove: bool, passphrase_file: Path | None, from_stdin: bool) -> Non
     is not protected yet also takes it from LOCALSTORE_PASSPHRASE_FILE, which later opens it.
     There is no way round a passphrase that is forgotten but the recovery code.
     """
-    from localstore.identity import Vault
+    from localstore.vault import Vault
 
     if remove and (passphrase_file or from_stdin):
         raise UsageError("--remove takes no passphrase")
@@ -136,7 +137,7 @@ def _new_passphrase(vault: Vault, file: Path | None, from_stdin: bool) -> str:
 
 
 def _given_passphrase(vault: Vault, file: Path | None, from_stdin: bool) -> str | None:
-    from localstore.identity import read_private
+    from localstore.vault import read_private
 
     if from_stdin:
         return sys.stdin.readline(_MOST_CHARS).rstrip("\r\n")
@@ -158,8 +159,9 @@ def recovery_code() -> None:
       localstore key recovery-code | ssh other localstore key recover
     """
     from localstore import identity
+    from localstore.vault import Vault
 
-    code = identity.recovery_code(identity.Vault(home_paths()).load())
+    code = identity.recovery_code(Vault(home_paths()).load())
     click.echo(_ABOUT_THE_CODE, err=True)
     click.echo(code)
 
@@ -167,10 +169,10 @@ def recovery_code() -> None:
 @key.command(epilog=exit_status(0, 2, 11, 73))
 def recover() -> None:
     """Put the key of a recovery code into a home that has none; reads the code from stdin."""
-    from localstore import identity
+    from localstore.vault import recover as recover_into
 
     code = _read_code()
-    made = identity.recover(home_paths(), code, settings.load())
+    made = recover_into(home_paths(), code, settings.load())
     terminal.note(f"user {made.user.hex()}, new device {_device(made.device_seed)}")
     click.echo(_AFTER_RECOVERY)
 

@@ -78,8 +78,8 @@ def open_api() -> Api | None:
     Raises:
         KeyUnavailable: there are projects, and no key.
     """
-    from localstore.identity import Vault
     from localstore.query.api import Api
+    from localstore.vault import Vault
 
     home = home_paths()
     if not Vault(home).exists and not home.all_projects():

@@ -28,7 +28,7 @@ def repair(remotes: tuple[str, ...], dry_run: bool, read_data: bool, as_json: bo
       20  something could not be healed; it is named
     """
     from localstore.check import inspect_home
-    from localstore.identity import Vault
+    from localstore.vault import Vault
 
     paths = home_paths()
     identity = Vault(paths).load() if read_data else None

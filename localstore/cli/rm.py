@@ -145,8 +145,8 @@ class _Line:
 
 
 def _status(as_json: bool) -> list[StoreError]:
-    from localstore.identity import Vault
     from localstore.remotes import read_remotes
+    from localstore.vault import Vault
 
     home, problems = home_paths(), list["StoreError"]()
     there = Vault(home).exists or home.all_projects()

@@ -46,9 +46,10 @@ def ticket(file: Path, name: str | None, entity: str, deposit: bool, expires: st
 
     FILE is a secret; carry it to the cluster node and `localstore enroll FILE` there.
     """
-    from localstore.identity import now_us, open_or_create
+    from localstore.identity import now_us
     from localstore.project import Projects
     from localstore.tickets import make_ticket
+    from localstore.vault import open_or_create
 
     options = settings.load({"project": name})
     identity, _ = open_or_create(home_paths(), options)

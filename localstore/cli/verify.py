@@ -25,7 +25,7 @@ def verify(read_data: bool, as_json: bool) -> None:
       20  something is damaged or missing; each finding names file and offset
     """
     from localstore.check import inspect_home
-    from localstore.identity import Vault
+    from localstore.vault import Vault
 
     home = home_paths()
     identity = Vault(home).load() if read_data else None

@@ -9,7 +9,7 @@ from localstore import settings
 from localstore.errors import Damaged, NotFound, NotPermitted, StoreError, UsageError
 from localstore.format.columns import flatten
 from localstore.format.spec import DataClass
-from localstore.identity import Vault, now_us
+from localstore.identity import now_us
 from localstore.layout import HomePaths
 from localstore.project import Project, Projects
 from localstore.query.cache import RunCache, fingerprint
@@ -18,6 +18,7 @@ from localstore.query.history import Table, cut_off, fold_points, merge
 from localstore.query.info import RunInfo, fold_info
 from localstore.reading import read_run
 from localstore.tails import tail_folder
+from localstore.vault import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

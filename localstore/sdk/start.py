@@ -9,13 +9,14 @@ from localstore import settings
 from localstore.erase import sweep
 from localstore.errors import AlreadyExists, Damaged, NotFound, StoreError, UsageError
 from localstore.format.segment import NOTHING_SUPERSEDED, Predecessor
-from localstore.identity import Vault, now_us, open_or_create
+from localstore.identity import now_us
 from localstore.layout import HomePaths, check_label
 from localstore.project import Project, Projects
 from localstore.sdk import names
 from localstore.sdk.run import DisabledRun, Run, say
 from localstore.sdk.values import config_mapping
 from localstore.tails import bring_home, tail_folder
+from localstore.vault import Vault, open_or_create
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

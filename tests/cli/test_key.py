@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from localstore.identity import Vault
 from localstore.layout import HomePaths
+from localstore.vault import Vault
 from tests.cli.conftest import COMMAND, call, spawn
 
 if TYPE_CHECKING:

@@ -183,7 +183,9 @@ def test_damage_is_named_and_what_is_readable_is_printed(two_runs: None) -> None
     outcome = call("ls")
     assert outcome.code == 20
     assert "beta" in outcome.out
-    assert re.search(r"localstore: warning: projects/\w+/runs/\w+/\w+\.log at byte \d+: ", outcome.err)
+    assert re.search(
+        r"localstore: warning: projects/\w+/runs/\w+/\w+\.log at byte \d+: ", outcome.err
+    )
     lines = outcome.err.splitlines()
     assert len(lines) == len(set(lines))
 

@@ -10,6 +10,7 @@ import pytest
 
 import localstore
 from localstore import identity, settings
+from localstore import vault as vault_module
 from localstore.layout import HomePaths
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ def record(home: HomePaths, project: str = "digits", **values: float) -> str:
 
 def recover(home: HomePaths, target: HomePaths) -> None:
     """Another machine of the same person."""
-    code = identity.recovery_code(identity.Vault(home).load())
-    identity.recover(target, code, settings.load({"home": str(target.root)}))
+    code = identity.recovery_code(vault_module.Vault(home).load())
+    vault_module.recover(target, code, settings.load({"home": str(target.root)}))
 
 
 def carry(source: HomePaths, target: HomePaths) -> None:

@@ -11,12 +11,13 @@ import localstore
 from localstore import crypto, identity, settings
 from localstore.errors import NotFound, NotPermitted, UsageError
 from localstore.format import signed
-from localstore.identity import Vault, now_us
+from localstore.identity import now_us
 from localstore.layout import HomePaths
 from localstore.project import Project, Projects
 from localstore.reading import read_run
 from localstore.rotation import adopt_rotations, list_devices, revoke_device, rotate_user
 from localstore.trust import read_project
+from localstore.vault import Vault
 from tests.keys.conftest import carry, record, recover
 
 if TYPE_CHECKING:

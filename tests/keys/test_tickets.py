@@ -9,11 +9,12 @@ import pytest
 import localstore
 from localstore import settings
 from localstore.errors import Damaged, Forged, KeyUnavailable, NotFound, NotPermitted, UsageError
-from localstore.identity import Vault, now_us
+from localstore.identity import now_us
 from localstore.layout import HomePaths
 from localstore.project import Project, Projects
 from localstore.reading import read_run
 from localstore.tickets import enroll, make_ticket
+from localstore.vault import Vault
 from tests.keys.conftest import carry, record
 
 if TYPE_CHECKING:

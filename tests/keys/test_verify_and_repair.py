@@ -12,8 +12,8 @@ import localstore
 from localstore.check import Inspection, inspect_home
 from localstore.format.segment import decode_header
 from localstore.format.spec import DataClass
-from localstore.identity import Vault
 from localstore.remotes import add_remote
+from localstore.vault import Vault
 from localstored.engine import sync_home
 from localstored.repair import RepairReport, repair_home
 from tests.keys.conftest import record

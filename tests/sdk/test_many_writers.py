@@ -13,9 +13,9 @@ import pytest
 
 import localstore
 from localstore.errors import AlreadyExists, NotFound, UsageError
-from localstore.identity import Vault
 from localstore.layout import HomePaths
 from localstore.project import Project, Projects
+from localstore.vault import Vault
 from tests.sdk.scripts import TIMEOUT_S, column, only_run, points, run_script, start
 
 if TYPE_CHECKING:

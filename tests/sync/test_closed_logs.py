@@ -51,7 +51,7 @@ def test_a_second_machine_takes_such_a_log_up_to_its_final_head(tmp_path: Path) 
         path.chmod(0o600)
         path.write_bytes(path.read_bytes() + encode_ref([bytes(32)], 9))
     add_remote(other, "stick", str(tmp_path / "stick"))
-    from localstore.identity import Vault
+    from localstore.vault import Vault
 
     sync_home(other, recipients=Vault(HomePaths(home)).recipients())
 

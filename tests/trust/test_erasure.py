@@ -14,10 +14,11 @@ from localstore.errors import Damaged, NotFound, NotPermitted, UsageError
 from localstore.format import signed, spec
 from localstore.format.segment import decode_header
 from localstore.format.spec import DataClass
-from localstore.identity import Vault, now_us
+from localstore.identity import now_us
 from localstore.project import Project, Projects
 from localstore.reading import read_run
 from localstore.tickets import enroll, make_ticket
+from localstore.vault import Vault
 from tests.keys.conftest import carry, record, recover
 from tests.trust.test_forged_data import open_project
 

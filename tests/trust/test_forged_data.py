@@ -10,15 +10,17 @@ import pytest
 
 import localstore
 from localstore import crypto, identity, keyslots, settings
+from localstore import vault as vault_module
 from localstore.check import inspect_home
 from localstore.errors import Damaged, Forged, LocalStoreError, NotPermitted
 from localstore.format import segment, signed, spec
 from localstore.format.spec import CertKind, DataClass, LinkKind, SlotKind
-from localstore.identity import Identity, Vault, now_us
+from localstore.identity import Identity, now_us
 from localstore.layout import HomePaths, ProjectPaths
 from localstore.project import Project, Projects, _write_new
 from localstore.rotation import adopt_rotations, complete_rotation, list_devices, revoke_device
 from localstore.trust import Belief
+from localstore.vault import Vault
 from tests.keys.conftest import carry, record, recover
 
 if TYPE_CHECKING:
@@ -571,8 +573,8 @@ def test_a_machine_whose_key_is_a_credential_follows_without_writing(
     carry(home, served)
     folder = tmp_path / "credentials"
     folder.mkdir()
-    credential = folder / identity.CREDENTIAL_NAME
-    (served.identity / identity.SECRET_FILE).rename(credential)
+    credential = folder / vault_module.CREDENTIAL_NAME
+    (served.identity / vault_module.SECRET_FILE).rename(credential)
     before = credential.read_bytes()
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
     assert localstore.Api(served.root).run(late).state == "finished"

@@ -15,6 +15,7 @@ import pytest
 
 import localstore
 from localstore import identity, settings
+from localstore import vault as vault_module
 from localstore.errors import (
     AlreadyExists,
     Damaged,
@@ -22,7 +23,8 @@ from localstore.errors import (
     LocalStoreError,
     NotPermitted,
 )
-from localstore.identity import Vault, lock, recovery_code, unlock
+from localstore.identity import lock, recovery_code, unlock
+from localstore.vault import Vault
 from tests.keys.conftest import record
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     from localstore.layout import HomePaths
 
-CREDENTIAL = identity.CREDENTIAL_NAME
+CREDENTIAL = vault_module.CREDENTIAL_NAME
 
 
 def nobody_asked() -> str:
@@ -38,7 +40,7 @@ def nobody_asked() -> str:
 
 
 def secret_file(home: HomePaths) -> Path:
-    return home.identity / identity.SECRET_FILE
+    return home.identity / vault_module.SECRET_FILE
 
 
 def all_secrets(home: HomePaths) -> list[bytes]:
@@ -205,7 +207,7 @@ def test_a_systemd_credential_is_used_and_never_written(
     with pytest.raises(NotPermitted, match="systemd credential"):
         vault.save(vault.load(), "word")
     with pytest.raises(AlreadyExists):
-        identity.recover(home, recovery_code(vault.load()), settings.load())
+        vault_module.recover(home, recovery_code(vault.load()), settings.load())
     assert (folder / CREDENTIAL).read_bytes() == before
     assert not secret_file(home).exists()
 
@@ -379,7 +381,7 @@ def test_a_home_with_a_key_takes_no_other(home: HomePaths) -> None:
     record(home)
     before = secret_file(home).read_bytes()
     with pytest.raises(AlreadyExists):
-        identity.recover(home, CODE, settings.load())
+        vault_module.recover(home, CODE, settings.load())
     assert secret_file(home).read_bytes() == before
 
 

@@ -9,9 +9,9 @@ import pytest
 
 import localstore
 from localstore.format.spec import LinkKind
-from localstore.identity import Vault
 from localstore.layout import HomePaths
 from localstore.project import Projects
+from localstore.vault import Vault
 from tests.keys.conftest import carry, record, recover
 
 if TYPE_CHECKING:
