@@ -22,7 +22,8 @@ from localstore.errors import (
 from localstore.format import signed, spec
 from localstore.format.spec import CertKind, LinkKind, SlotKind
 from localstore.identity import Identity, now_us
-from localstore.project import Project, Projects, user_statements
+from localstore.project import Project
+from localstore.projects import Projects, user_statements
 from localstore.vault import Vault
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from localstore.format import signed, spec
 from localstore.format.spec import CertKind
 from localstore.identity import Deposit, now_us
 from localstore.layout import FORMAT_FILE, check_label
-from localstore.project import format_file
+from localstore.projects import format_file
 from localstore.vault import add_deposit
 
 if TYPE_CHECKING:

@@ -78,7 +78,7 @@ def project_ids(name: str) -> list[str]:
     Raises:
         NotFound: no project of this name can be read here.
     """
-    from localstore.project import Projects
+    from localstore.projects import Projects
 
     if re.fullmatch(r"[0-9a-f]{64}", name):
         return [name]

@@ -20,7 +20,7 @@ def device() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def list_(as_json: bool) -> None:
     """List your devices and deposit tickets, as the projects here know them."""
-    from localstore.project import Projects
+    from localstore.projects import Projects
     from localstore.rotation import list_devices
     from localstore.vault import Vault
 

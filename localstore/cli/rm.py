@@ -165,7 +165,7 @@ def _status(as_json: bool) -> list[StoreError]:
 def _lines(problems: list[StoreError]) -> Iterator[_Line]:
     from localstore.erase import erasure_status, sweep
     from localstore.identity import now_us
-    from localstore.project import Projects
+    from localstore.projects import Projects
     from localstore.query.api import Api
     from localstore.remotes import read_remotes
 

@@ -47,7 +47,7 @@ def ticket(file: Path, name: str | None, entity: str, deposit: bool, expires: st
     FILE is a secret; carry it to the cluster node and `localstore enroll FILE` there.
     """
     from localstore.identity import now_us
-    from localstore.project import Projects
+    from localstore.projects import Projects
     from localstore.tickets import make_ticket
     from localstore.vault import open_or_create
 

@@ -11,7 +11,7 @@ from localstore.format.columns import flatten
 from localstore.format.spec import DataClass
 from localstore.identity import now_us
 from localstore.layout import HomePaths
-from localstore.project import Project, Projects
+from localstore.projects import Projects
 from localstore.query.cache import RunCache, fingerprint
 from localstore.query.filters import accepts, sort_key
 from localstore.query.history import Table, cut_off, fold_points, merge
@@ -23,6 +23,8 @@ from localstore.vault import Vault
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from localstore.project import Project
 
 
 class StoredRun:

@@ -11,7 +11,7 @@ from localstore.errors import AlreadyExists, Damaged, NotFound, StoreError, Usag
 from localstore.format.segment import NOTHING_SUPERSEDED, Predecessor
 from localstore.identity import now_us
 from localstore.layout import HomePaths, check_label
-from localstore.project import Project, Projects
+from localstore.projects import Projects
 from localstore.sdk import names
 from localstore.sdk.run import DisabledRun, Run, say
 from localstore.sdk.values import config_mapping
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from localstore.project import Project
     from localstore.sdk.summary import SummaryFold
 
 _RESUME_WORDS: Final = {True: "allow", False: "never", "auto": "allow"}

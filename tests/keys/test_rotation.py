@@ -13,7 +13,8 @@ from localstore.errors import NotFound, NotPermitted, UsageError
 from localstore.format import signed
 from localstore.identity import now_us
 from localstore.layout import HomePaths
-from localstore.project import Project, Projects
+from localstore.project import Project
+from localstore.projects import Projects
 from localstore.reading import read_run
 from localstore.rotation import adopt_rotations, list_devices, revoke_device, rotate_user
 from localstore.trust import read_project

@@ -11,7 +11,8 @@ from localstore import settings
 from localstore.errors import Damaged, Forged, KeyUnavailable, NotFound, NotPermitted, UsageError
 from localstore.identity import now_us
 from localstore.layout import HomePaths
-from localstore.project import Project, Projects
+from localstore.project import Project
+from localstore.projects import Projects
 from localstore.reading import read_run
 from localstore.tickets import enroll, make_ticket
 from localstore.vault import Vault

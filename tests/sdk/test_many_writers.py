@@ -14,12 +14,14 @@ import pytest
 import localstore
 from localstore.errors import AlreadyExists, NotFound, UsageError
 from localstore.layout import HomePaths
-from localstore.project import Project, Projects
+from localstore.projects import Projects
 from localstore.vault import Vault
 from tests.sdk.scripts import TIMEOUT_S, column, only_run, points, run_script, start
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from localstore.project import Project
 
 ONE_RANK = """
 import sys, localstore

@@ -15,7 +15,7 @@ from localstore.format import signed, spec
 from localstore.format.segment import decode_header
 from localstore.format.spec import DataClass
 from localstore.identity import now_us
-from localstore.project import Project, Projects
+from localstore.projects import Projects
 from localstore.reading import read_run
 from localstore.tickets import enroll, make_ticket
 from localstore.vault import Vault
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from localstore.layout import HomePaths
+    from localstore.project import Project
 
 CLASSES = range(1, 8)
 

@@ -17,7 +17,8 @@ from localstore.format import segment, signed, spec
 from localstore.format.spec import CertKind, DataClass, LinkKind, SlotKind
 from localstore.identity import Identity, now_us
 from localstore.layout import HomePaths, ProjectPaths
-from localstore.project import Project, Projects, _write_new
+from localstore.project import Project
+from localstore.projects import Projects, _write_new
 from localstore.rotation import adopt_rotations, complete_rotation, list_devices, revoke_device
 from localstore.trust import Belief
 from localstore.vault import Vault
@@ -360,7 +361,7 @@ def test_a_project_that_a_stranger_made_gets_no_runs_and_shows_none(
     first = localstore.init(project="mine", dir=home.root)
     first.finish()
     ada, eve = Vault(home).load(), stranger()
-    monkeypatch.setattr("localstore.project.now_us", lambda: 1)
+    monkeypatch.setattr("localstore.projects.now_us", lambda: 1)
     root = tmp_path / "made"
     called = entity or ada.user_name
     made = _write_new(root, replace(eve, user_name="" if entity else called), called, "digits")
@@ -479,7 +480,7 @@ def test_an_older_project_that_a_thief_makes_gets_a_new_epoch_before_any_run(
 ) -> None:
     record(home, project="other")
     shutil.rmtree(laptop.projects)
-    monkeypatch.setattr("localstore.project.now_us", lambda: 1)
+    monkeypatch.setattr("localstore.projects.now_us", lambda: 1)
     record(laptop, project="other")
     monkeypatch.undo()
     monkeypatch.setenv("LOCALSTORE_QUIET", "1")

@@ -388,7 +388,7 @@ def test_a_home_with_a_key_takes_no_other(home: HomePaths) -> None:
 # ------------------------------------------------------------------ nothing is told
 def test_no_secret_stands_in_a_repr(home: HomePaths, laptop: HomePaths) -> None:
     from localstore.format import signed
-    from localstore.project import Projects
+    from localstore.projects import Projects
     from localstore.tickets import enroll, make_ticket
 
     record(home)

@@ -10,7 +10,7 @@ import pytest
 import localstore
 from localstore.format.spec import LinkKind
 from localstore.layout import HomePaths
-from localstore.project import Projects
+from localstore.projects import Projects
 from localstore.vault import Vault
 from tests.keys.conftest import carry, record, recover
 
