@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from localstore.format import segment
-from localstore.format.spec import DataClass, LinkKind
+from localstore.format import segment, signed, spec
+from localstore.format.spec import CertKind, DataClass, LinkKind
 from tests.sync.conftest import sync
 from tests.sync.makers import frame, make_project
 
@@ -68,6 +68,12 @@ class TestDamage:
         if folder == "links":
             path = next(
                 p for p in project.paths.links.iterdir() if p.read_bytes() != project.genesis
+            )
+        if folder == "certs":  # without the founder's own statement nothing else would move
+            path = next(
+                p
+                for p in project.paths.certs.iterdir()
+                if signed.decode(p.read_bytes(), spec.CERT_MAGIC).kind == CertKind.DEVICE
             )
         raw = bytearray(path.read_bytes())
         raw[-70] ^= 1
