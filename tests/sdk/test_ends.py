@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import time
 
 import pytest
@@ -221,17 +220,6 @@ def test_an_import_starts_no_thread_opens_no_socket_and_writes_nothing() -> None
     seen, threads, modules, all_seen = out.splitlines()
     assert (seen, threads, all_seen) == ("[]", "1", "[]")
     assert int(modules) < 30
-
-
-def test_an_import_takes_little_time() -> None:
-    times = []
-    for _ in range(3):
-        before = time.perf_counter()
-        assert run_script("import localstore")[0] == 0
-        both = time.perf_counter()
-        assert run_script("pass")[0] == 0
-        times.append((both - before) - (time.perf_counter() - both))
-    assert min(times) < 0.2, f"{min(times):.3f} s on {sys.version}"
 
 
 def test_a_killed_script_leaves_rows_in_order() -> None:
