@@ -15,10 +15,10 @@ from localstore.errors import Damaged, Forged, LocalStoreError, NotPermitted, To
 from localstore.format import signed, spec
 from localstore.format.segment import scan_frames
 from localstore.format.spec import DataClass
+from localstore.format.version import check_format
 from localstore.identity import now_us
 from localstore.layout import FileKind, FileName, log_name, parse_name
 from localstore.project import Project
-from localstore.projects import check_format
 from localstore.reading import FrameWalk, SegmentContent, closed_logs, read_segment
 
 if TYPE_CHECKING:

@@ -13,8 +13,14 @@ from localstore.durable import create_file, make_folder, replace_file, sync_fold
 from localstore.errors import BadName, Damaged, NotFound, NotPermitted, StoreError
 from localstore.format import signed, spec
 from localstore.format.spec import LinkKind, SlotKind
+from localstore.format.version import check_format, format_file
 from localstore.identity import Identity, now_us
-from localstore.layout import FORMAT_FILE, HomePaths, ProjectPaths, check_label
+from localstore.layout import (
+    FORMAT_FILE,
+    HomePaths,
+    ProjectPaths,
+    check_label,
+)
 from localstore.project import Project
 
 if TYPE_CHECKING:
@@ -91,25 +97,6 @@ def _write_new(root: Path, identity: Identity, entity: str, name: str) -> bytes:
         create_file(root / "certs" / signed.file_hash(raw).hex(), raw)
     create_file(root / FORMAT_FILE, format_file(project))
     return project
-
-
-def format_file(project: bytes) -> bytes:
-    """The content of a project's FORMAT file."""
-    return f"localstore {spec.FORMAT_VERSION}\nproject {project.hex()}\nrequires\n".encode()
-
-
-def check_format(content: bytes, project: str) -> None:
-    """Refuse a project that a newer localstore made.
-
-    Raises:
-        Damaged: another version, project, or a required feature that is unknown here.
-    """
-    if content != format_file(bytes.fromhex(project)):
-        raise Damaged(
-            "FORMAT asks for another version or for features of a newer localstore",
-            file=FORMAT_FILE,
-            hint="install the newest localstore",
-        )
 
 
 # ------------------------------------------------------------------ damage, by file

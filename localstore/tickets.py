@@ -13,9 +13,9 @@ from localstore.durable import create_file, make_folder
 from localstore.errors import Damaged, Forged, KeyUnavailable
 from localstore.format import signed, spec
 from localstore.format.spec import CertKind
+from localstore.format.version import format_file
 from localstore.identity import Deposit, now_us
 from localstore.layout import FORMAT_FILE, check_label
-from localstore.projects import format_file
 from localstore.vault import add_deposit
 
 if TYPE_CHECKING:

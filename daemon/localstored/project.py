@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from localstore import trust
 from localstore.durable import replace_file
 from localstore.errors import Damaged, LocalStoreError
+from localstore.format.version import check_format
 from localstore.layout import FORMAT_FILE, FileKind, ProjectPaths, log_name, parse_name
 from localstored import plan
 from localstored.catalog import Catalog, catalog_path, read_mounts
@@ -31,7 +32,7 @@ from localstored.receipts import ReceiptFile
 from localstored.remotes.base import Unreachable
 from localstored.report import Event, Note
 from localstored.transfer import Carrier
-from localstored.verify import MAX_BYTES, MAX_FORMAT_BYTES, check_format
+from localstored.verify import MAX_BYTES, MAX_FORMAT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -13,6 +13,7 @@ from localstore.crypto import digest
 from localstore.errors import Damaged, Torn
 from localstore.format import segment, signed, spec
 from localstore.format.spec import DataClass, LinkKind
+from localstore.format.version import check_format
 from localstore.layout import FileKind, FileName
 from localstored.inventory import OBJECT_HEADER_BYTES, check_header, object_class
 
@@ -40,16 +41,6 @@ _MAGICS: Final = {
     FileKind.KEYSLOT: spec.KEYSLOT_MAGIC,
 }
 _HASH_PIECE_BYTES: Final = 1 << 20
-
-
-def check_format(raw: bytes, project: str) -> None:
-    """Hold a FORMAT file against the project that it lies in.
-
-    Raises:
-        Damaged: of a newer version, of another project, or with features that we do not know.
-    """
-    if raw != f"localstore {spec.FORMAT_VERSION}\nproject {project}\nrequires\n".encode():
-        raise Damaged("FORMAT of another project, or of a newer localstore")
 
 
 def check_signed(raw: bytes, file: FileName, project: str) -> None:

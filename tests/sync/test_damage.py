@@ -109,7 +109,7 @@ class TestDamage:
         path.write_text(f"localstore 2\nproject {project.id}\nrequires\n")
         report = sync(home)
         assert reasons(report, "refused") == [
-            "FORMAT: FORMAT of another project, or of a newer localstore"
+            "FORMAT: FORMAT asks for another version or for features of a newer localstore"
         ]
         assert [p.name for p in path.parent.iterdir()] == ["FORMAT"]
 
