@@ -31,6 +31,7 @@ class Setting:
     default: Any
     help: str
     words: tuple[str, ...] = ()
+    hint: str = ""
     in_files: bool = True
 
     def parse(self, raw: object, where: str) -> Any:
@@ -48,7 +49,8 @@ class Setting:
         if type(value) is not self.kind or absurd:
             raise BadSetting(f"{where} is {raw!r}, want {_KINDS[self.kind]}")
         if self.words and value not in self.words:
-            raise BadSetting(f"{where} is {raw!r}, want one of {', '.join(self.words)}")
+            known = ", ".join(word for word in self.words if word)
+            raise BadSetting(f"{where} is {raw!r}, want one of {known}", hint=self.hint)
         return value
 
 
@@ -74,11 +76,14 @@ def _from_text(raw: str, kind: type) -> object:
         return raw
 
 
+_NO_ONLINE: Final = (
+    "runs are recorded on this machine and nowhere else; `localstore sync now` carries them later"
+)
 SETTINGS: Final[dict[str, Setting]] = {
     "home": Setting(str, "", "folder of the store", in_files=False),
     "project": Setting(str, "uncategorized", "project of new runs"),
     "entity": Setting(str, "", "person or team of new runs; empty: yourself"),
-    "mode": Setting(str, "offline", "record, or do nothing at all", MODES),
+    "mode": Setting(str, "offline", "record, or do nothing at all", MODES, _NO_ONLINE),
     "resume": Setting(str, "", "what to do with a run id that exists", ("", *RESUMES)),
     "run_id": Setting(str, "", "id of the run", in_files=False),
     "run_name": Setting(str, "", "name of the run", in_files=False),

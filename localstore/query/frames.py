@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING, Any
 
 from localstore.query.history import MISSING
@@ -44,6 +45,8 @@ def to_pandas(table: Table, keys: Sequence[str] | None, created_us: int) -> Any:
 def _array(pieces: Sequence[tuple[int, Column]], rows: int) -> Any:
     import numpy as np
 
+    if not all(_is_plain(column.values) for _, column in pieces):
+        return _objects(pieces, rows)
     parts = [(start, column, np.asarray(column.values)) for start, column in pieces]
     kinds = {part.dtype.kind for _, _, part in parts}
     if not kinds <= {"f", "i", "b"} or ("b" in kinds and len(kinds) > 1):
@@ -65,6 +68,11 @@ def _array(pieces: Sequence[tuple[int, Column]], rows: int) -> Any:
     return out
 
 
+def _is_plain(values: Sequence[Any]) -> bool:
+    """Whether numpy may take these values as they are: numbers, not texts, lists or nothing."""
+    return isinstance(values, (array, range)) or set(map(type, values)) <= {float, int, bool}
+
+
 def _objects(pieces: Sequence[tuple[int, Column]], rows: int) -> Any:
     import numpy as np
 
@@ -72,5 +80,6 @@ def _objects(pieces: Sequence[tuple[int, Column]], rows: int) -> Any:
 
     values = Table(steps=[0] * rows, pieces={"": list(pieces)}).column("")
     out = np.empty(rows, dtype=object)
-    out[:] = [None if value is MISSING else value for value in values]
+    for row, value in enumerate(values):  # at once, numpy would look into lists of one length
+        out[row] = None if value is MISSING else value
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -86,7 +87,10 @@ def init(
         KeyUnavailable, NotPermitted: this machine's key does not open, or has a wrong mode.
     """
     if more:
-        raise UsageError(f"init() has no argument {sorted(more)[0]!r}")
+        known = ", ".join(inspect.signature(init).parameters)
+        raise UsageError(
+            f"init() has no argument {sorted(more)[0]!r}", hint=f"it has: {known[: -len(', more')]}"
+        )
     open_run = current()
     if open_run is not None:
         if not reinit:

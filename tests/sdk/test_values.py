@@ -267,3 +267,20 @@ def test_rows_of_changing_keys_and_kinds_come_back_as_they_were() -> None:
     found = points()
     assert [row.pop("_step") for row in found] == list(range(3000))
     assert found == sent
+
+
+def test_a_frame_holds_lists_texts_and_nothing_beside_numbers() -> None:
+    """Lists of one length, and rows without a value, are where numpy looks too far."""
+    run = localstore.init(project="digits")
+    for step in range(3):
+        run.log({"list": [step, step + 1], "text": "a", "none": None, "mixed": step or "zero"})
+    run.log({"list": [1], "number": 0.5, "flag": True, "count": 3})
+    run.finish()
+
+    frame = localstore.Api().run(run.id).history()
+
+    assert list(frame["list"]) == [[0, 1], [1, 2], [2, 3], [1]]
+    assert list(frame["mixed"][:3]) == ["zero", 1, 2]
+    assert frame["none"].isna().all()
+    assert frame["number"].iloc[3] == 0.5
+    assert frame["flag"].iloc[3] is True
