@@ -33,6 +33,8 @@ class LocalStoreError(Exception):
         super().__init__(problem)
         if hint:
             self.hint = hint
+        if self.hint:
+            self.add_note(f"hint: {self.hint}")  # a script's traceback ends with it
 
 
 class UsageError(LocalStoreError):

@@ -63,10 +63,15 @@ def claim_folder(folder: Path) -> str:
     """Make a remote of a folder, which may exist, and return its id; the same id when it was one.
 
     Raises:
-        RemoteError: the folder cannot be written, or holds a marker of a newer version.
+        RemoteError: the folder cannot be written, or would lie in one that is not there, or holds a
+            marker of a newer version.
     """
     marker = f"localstore-remote {MARKER_VERSION}\nid {random_bytes(_ID_BYTES).hex()}\n"
     try:
+        if not folder.parent.is_dir():
+            # Made on the way, it would lie on this machine's own disk and pass for a backup.
+            hint = "mount the disk, or make the folder first"
+            raise RemoteError(f"no folder {folder.parent}", hint=hint)
         make_folder(folder)
         create_file(folder / MARKER_FILE, marker.encode())
     except OSError as error:

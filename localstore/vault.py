@@ -252,7 +252,13 @@ def _passphrase() -> str:
         return given
     path = settings.load().passphrase_file
     if path:
-        return read_private(Path(path)).decode("utf-8", "surrogateescape").split("\n", 1)[0]
+        try:
+            return read_private(Path(path)).decode("utf-8", "surrogateescape").split("\n", 1)[0]
+        except FileNotFoundError:
+            raise KeyUnavailable(
+                f"no passphrase file {path}",
+                hint="LOCALSTORE_PASSPHRASE_FILE, or the setting passphrase_file, names it",
+            ) from None
     import getpass
     import sys
 

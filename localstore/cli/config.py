@@ -54,7 +54,7 @@ def _shown(found: settings.Settings) -> dict[str, Any]:
     return {name: "(set)" if name in _SECRET and value else value for name, value in shown.items()}
 
 
-@config.command("set", epilog=exit_status(0, 2, 74, 78))
+@config.command("set", epilog=exit_status(0, 2, 74, 78), short_help="Set NAME to VALUE in a file.")
 @click.argument("name")
 @click.argument("value")
 @click.option("--user", "where", flag_value="user", default="user", help="The home's config.toml.")

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from localstore import settings
-from localstore.errors import Damaged, KeyUnavailable, NotFound, NotPermitted
+from localstore.errors import BadSetting, Damaged, KeyUnavailable, NotFound, NotPermitted
 from localstore.identity import now_us
 from localstore.layout import HomePaths
 from localstore.vault import Vault
@@ -16,8 +16,15 @@ if TYPE_CHECKING:
 
 
 def home() -> Path:
-    """The home of this invocation: `--home` sets the variable that settings read."""
-    return settings.load().home_path
+    """The home of this invocation: `--home` sets the variable that settings read.
+
+    Raises:
+        BadSetting: it is a file.
+    """
+    found = settings.load().home_path
+    if found.exists() and not found.is_dir():
+        raise BadSetting(f"home is {str(found)!r}, want a folder")
+    return found
 
 
 def home_paths() -> HomePaths:
@@ -85,8 +92,24 @@ def project_ids(name: str) -> list[str]:
     entity, _, own = name.rpartition("/")
     found = Projects(home_paths(), Vault(home_paths()).load()).named(entity, own)
     if not found:
-        raise NotFound(f"no project {name!r} in {home()}")
+        raise NotFound(
+            f"no project {name!r} in {home()}",
+            hint="`localstore ls` lists the projects and their runs",
+        )
     return [project.paths.id for project in found]
+
+
+def project_names() -> dict[str, str]:
+    """Names of the projects here, by id, as far as they open without asking for a passphrase."""
+    from localstore.projects import Projects
+
+    vault = Vault(home_paths())
+    try:
+        identity = None if vault.protected() or not vault.exists else vault.load()
+    except (KeyUnavailable, NotPermitted):
+        return {}
+    found = Projects(home_paths(), identity).all() if identity else ()
+    return {one.paths.id: f"{one.entity}/{one.name}" for one in found}
 
 
 def recipients() -> frozenset[str]:

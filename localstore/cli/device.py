@@ -16,7 +16,7 @@ def device() -> None:
     """Your devices: list them, and revoke one that is lost."""
 
 
-@device.command(name="ls")
+@device.command(name="ls", short_help="List your devices and deposit tickets.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def list_(as_json: bool) -> None:
     """List your devices and deposit tickets, as the projects here know them."""
@@ -53,7 +53,7 @@ def _day(when_us: int) -> str:
         return "?"  # a signed date that no calendar has
 
 
-@device.command()
+@device.command(short_help="Revoke a lost device: it reads nothing new.")
 @click.argument("device_id")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def revoke(device_id: str, yes: bool) -> None:

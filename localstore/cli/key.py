@@ -94,7 +94,7 @@ def _device(seed: bytes) -> str:
 
 
 # ------------------------------------------------------------------ passphrase
-@key.command(epilog=exit_status(0, 2, 11, 77))
+@key.command(epilog=exit_status(0, 2, 11, 77), short_help="Set, change or remove a passphrase.")
 @click.option("--remove", is_flag=True, help="Take the passphrase away.")
 @click.option(
     "--passphrase-file", type=click.Path(path_type=Path), help="The first line of this file."
@@ -150,7 +150,9 @@ def _given_passphrase(vault: Vault, file: Path | None, from_stdin: bool) -> str 
 
 
 # ------------------------------------------------------------------ moving to another machine
-@key.command("recovery-code", epilog=exit_status(0, 11, 77))
+@key.command(
+    "recovery-code", epilog=exit_status(0, 11, 77), short_help="Print the code to back up."
+)
 def recovery_code() -> None:
     """Print the recovery code: alone on stdout, what to know about it on stderr.
 
@@ -166,7 +168,9 @@ def recovery_code() -> None:
     click.echo(code)
 
 
-@key.command(epilog=exit_status(0, 2, 11, 73))
+@key.command(
+    epilog=exit_status(0, 2, 11, 73), short_help="Bring your key here, by its recovery code."
+)
 def recover() -> None:
     """Put the key of a recovery code into a home that has none; reads the code from stdin."""
     from localstore.vault import recover as recover_into

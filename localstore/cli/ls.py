@@ -67,7 +67,7 @@ def ls(
     elif runs:
         _print(runs, trash)
     else:
-        _nothing(as_json, trash, filtered=bool(wanted or states))
+        _nothing(as_json, trash, path, filtered=bool(wanted or states))
     if terminal.warn_of_damage([*api.problems, *(p for run in runs for p in run.problems)]):
         ctx.exit(_DAMAGED)
 
@@ -87,13 +87,17 @@ def open_api() -> Api | None:
     return Api()
 
 
-def _nothing(as_json: bool, trash: bool, filtered: bool = False) -> None:
+def _nothing(
+    as_json: bool, trash: bool, path: str | None = None, *, filtered: bool = False
+) -> None:
     if as_json:
         terminal.say_json({"runs": []})
     elif trash:
         terminal.note("the trash is empty")
     elif filtered:
         terminal.note("no run fits")
+    elif path is not None:
+        terminal.note(f"no runs in {path}; `localstore ls --trash` lists what is deleted")
     else:
         terminal.note(f"no runs yet in {home_paths().root}; your scripts make them: {_FIRST_RUN}")
 
@@ -164,15 +168,16 @@ def flat(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def telling(values: Sequence[dict[str, Any]], *, numbers: bool = False) -> list[str]:
-    """The first few keys whose values differ between runs; of a single run, its first keys."""
-    found = []
+    """The first few keys whose values differ between runs; where none does, the first keys."""
+    found: list[str] = []
+    same: list[str] = []
     for key in dict.fromkeys(itertools.chain.from_iterable(values)):
         own = [one.get(key) for one in values]
         if numbers and not any(is_number(value) for value in own):
             continue
-        if len(own) == 1 or len({repr(value) for value in own}) > 1:
-            found.append(key)
-    return found[:_MOST_COLUMNS]
+        differs = len({repr(value) for value in own}) > 1
+        (found if differs else same).append(key)
+    return (found or same)[:_MOST_COLUMNS]
 
 
 def is_number(value: object) -> bool:

@@ -22,7 +22,7 @@ def remote() -> None:
     """The places that this machine syncs with."""
 
 
-@remote.command()
+@remote.command(short_help="Make a remote of a folder.")
 @click.argument("name")
 @click.argument("path")
 def add(name: str, path: str) -> None:
@@ -30,7 +30,8 @@ def add(name: str, path: str) -> None:
 
     A folder that is a remote already, of you or of somebody else, is taken as it is.
 
-    EXIT STATUS: 0 done; 2 a bad name; 69 the folder cannot be written; 73 the name or the remote
+    EXIT STATUS: 0 done; 2 a bad name; 69 the folder cannot be written, or
+    the one that should hold it is not there; 73 the name or the remote
     is there already; 78 the path is none.
     """
     from localstore.cli.context import home

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from localstore.cli import terminal
+from localstore.cli.terminal import inert
 from localstore.errors import NotFound, RemoteError
 
 if TYPE_CHECKING:
@@ -65,16 +67,21 @@ def run_sync(
     *,
     remotes: Sequence[str] = (),
     projects: Sequence[str] = (),
+    names: Mapping[str, str] | None = None,
     dry_run: bool = False,
     as_json: bool = False,
 ) -> bool:
     """Sync a home and print what happened: data on stdout, progress and trouble on stderr.
 
+    Args:
+        names: what to call projects, by id; others are called by the first digits of their id.
+
     Returns:
         Whether a person may believe that everything that should leave has left.
     """
     sync = load_engine()
-    with _progress(quiet=as_json or dry_run) as on_event:
+    names = names or {}
+    with _progress(names, quiet=as_json or dry_run) as on_event:
         report = sync(
             home,
             remotes=list(remotes) or None,
@@ -87,13 +94,15 @@ def run_sync(
     if as_json:
         click.echo(json.dumps(values, indent=2))
     else:
-        _print(values)
+        _print(values, names)
     return report.ok
 
 
 # ------------------------------------------------------------------ progress
 @contextmanager
-def _progress(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
+def _progress(
+    names: Mapping[str, str], *, quiet: bool
+) -> Iterator[Callable[[Progress], None] | None]:
     """A bar on a terminal, else nothing: logs of a cron job need no progress."""
     if quiet or not sys.stderr.isatty():
         yield None
@@ -102,14 +111,14 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         tasks: dict[tuple[str, str, str], Any] = {}
 
         def show(event: Progress) -> None:
             key = (event.remote, event.project, event.phase)
             if key not in tasks:
-                name = f"{event.remote} {event.project[:8]} {event.phase}"
+                name = f"{event.remote} {_called(event.project, names)} {event.phase}"
                 tasks[key] = bar.add_task(name, total=event.planned_items)
             bar.update(tasks[key], completed=event.done_items)
 
@@ -117,19 +126,23 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
 
 
 # ------------------------------------------------------------------ the result
-def _print(values: Mapping[str, Any]) -> None:
+def _called(project: str, names: Mapping[str, str]) -> str:
+    return inert(names[project]) if project in names else project[:16]
+
+
+def _print(values: Mapping[str, Any], names: Mapping[str, str]) -> None:
     for name, reason in values["failed"].items():
         click.echo(f"localstore: error: remote {name}: {reason}", err=True)
     for note in (*values["refused"], *values["damaged"]):
         click.echo(f"localstore: error: {_line(note)}", err=True)
     for project in values["projects"]:
-        _print_project(project, dry_run=values["dry_run"])
+        head = f"{project['remote']} {_called(project['project'], names)}"
+        _print_project(head, project, dry_run=values["dry_run"])
     if not values["projects"] and not values["failed"]:
         click.echo("nothing to sync: no remote, or no project; see `localstore remote add`")
 
 
-def _print_project(project: Mapping[str, Any], *, dry_run: bool) -> None:
-    head = f"{project['remote']} {project['project'][:16]}"
+def _print_project(head: str, project: Mapping[str, Any], *, dry_run: bool) -> None:
     if dry_run:
         for step in project["steps"]:
             click.echo(f"{head} {_step(step)}")
@@ -228,6 +241,7 @@ def now(
         store.recipients(),
         remotes=remotes,
         projects=[project for name in projects for project in store.project_ids(name)],
+        names=_names_for_a_person(),
         dry_run=dry_run,
         as_json=as_json,
     )
@@ -238,3 +252,10 @@ def now(
         click.echo(f"localstore: {news}", err=True)
     if not good:
         context.exit(RemoteError.exit_code)
+
+
+def _names_for_a_person() -> dict[str, str]:
+    """Names of projects on a terminal alone: what goes to a file or a log names none."""
+    from localstore.cli.context import project_names
+
+    return project_names() if terminal.on_terminal() and sys.stderr.isatty() else {}

@@ -33,7 +33,7 @@ def project() -> None:
     """Projects: tickets for machines that may write to one."""
 
 
-@project.command()
+@project.command(short_help="Write a ticket for a machine that only writes.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--project", "name", help="Which project; default from the settings.")
 @click.option("--entity", default="", help="Whose project; default yours.")
@@ -53,7 +53,7 @@ def ticket(file: Path, name: str | None, entity: str, deposit: bool, expires: st
 
     options = settings.load({"project": name})
     identity, _ = open_or_create(home_paths(), options)
-    found, _ = Projects(home_paths(), identity).open_or_create(entity, options.project)
+    found, fresh = Projects(home_paths(), identity).open_or_create(entity, options.project)
     found.ensure_cert()
     until_us = now_us() + duration_s(expires) * 1_000_000
     raw = make_ticket(found, until_us)
@@ -63,6 +63,8 @@ def ticket(file: Path, name: str | None, entity: str, deposit: bool, expires: st
         raise AlreadyExists(f"{file} exists", hint="take another name, or remove it") from None
     with os.fdopen(handle, "wb") as out:
         out.write(raw)
+    if fresh:
+        click.echo(f"there was no project {found.name}: it is made", err=True)
     until = datetime.fromtimestamp(until_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M UTC")
     click.echo(f"ticket for project {found.name} until {until} in {file}; keep it secret", err=True)
     click.echo("on the node: localstore enroll FILE", err=True)

@@ -6,6 +6,7 @@ import json
 
 import click
 
+from localstore.cli import terminal
 from localstore.cli.context import home_paths
 from localstore.errors import Damaged
 
@@ -54,9 +55,15 @@ def verify(read_data: bool, as_json: bool) -> None:
             click.echo(str(finding))
         for note in found.notes:
             click.echo(f"note: {note}")
-        opened = f", {found.opened} segments opened" if read_data else ""
-        verdict = "nothing is wrong" if found.ok else f"{len(found.findings)} findings"
-        looked = f"{found.projects} projects, {found.files} files, {found.bytes} bytes{opened}"
-        click.echo(f"{looked}: {verdict}")
+        opened = f", {_count(found.opened, 'segment')} opened" if read_data else ""
+        verdict = "nothing is wrong" if found.ok else _count(len(found.findings), "finding")
+        looked = f"{_count(found.projects, 'project')}, {_count(found.files, 'file')}"
+        click.echo(f"{looked}, {found.bytes} bytes{opened}: {verdict}")
+        if found.to_heal():
+            terminal.note("`localstore repair` takes good bytes from a remote")
     if not found.ok:
         raise SystemExit(Damaged.exit_code)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + "s" * (number != 1)

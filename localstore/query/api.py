@@ -340,7 +340,10 @@ class Api:
             raise UsageError(f"{path!r} is no path, want PROJECT or ENTITY/PROJECT")
         found = [p for p in projects if [p.entity, p.name][-len(parts) :] == parts]
         if not found:
-            raise NotFound(f"no project {path!r} in {self.home.root}")
+            raise NotFound(
+                f"no project {path!r} in {self.home.root}",
+                hint="`localstore ls` lists the projects and their runs",
+            )
         return found
 
     def _has_newer_keys(self, project: Project) -> bool:

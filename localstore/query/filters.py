@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from localstore.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from localstore.query.api import StoredRun
 
@@ -89,8 +90,10 @@ def accepts(filters: Mapping[str, Any], run: StoredRun) -> bool:
     """Whether a run passes, for example `{"config.lr": {"$gt": 0.1}, "state": "finished"}`.
 
     Raises:
-        UsageError: an unknown field or operator, or a malformed regular expression.
+        UsageError: no mapping, an unknown field or operator, or a malformed regular expression.
     """
+    if not isinstance(filters, Mapping):
+        raise UsageError(f'filters are {filters!r}, want as in {{"config.lr": {{"$lt": 0.1}}}}')
     for key, wanted in filters.items():
         match key:
             case "$and":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,7 +45,7 @@ def init(
     id: str | None = None,
     group: str | None = None,
     job_type: str | None = None,
-    tags: Sequence[str] | None = None,
+    tags: Sequence[str] | str | None = None,
     notes: str | None = None,
     config: Any = None,
     dir: str | Path | None = None,
@@ -65,14 +66,16 @@ def init(
         name: for people; two words and a number by default.
         id: for machines; eight letters and digits by default. Processes that give the same id
             (or `LOCALSTORE_RUN_ID`) write one run together.
-        group, job_type, tags, notes: as in the table of runs.
+        group, job_type, notes: as in the table of runs.
+        tags: texts, or one text with commas between.
         config: a dict, an argparse namespace, a dataclass or absl flags.
         dir: folder of the store; default `LOCALSTORE_HOME`, else the platform's data folder.
         mode: `offline`, which records, or `disabled`, which does nothing.
         resume: `allow` goes on with a run of this id if there is one, `must` insists that there
             is, `never` that there is not. True is `allow`.
         resume_from: `ID?_step=N`: go on with a run and replace what it has from step N on.
-        reinit: True finishes a run that is open in this process; otherwise it is returned.
+        reinit: True finishes a run that is open in this process; otherwise it is returned, with a
+            warning where another was asked for.
         allow_val_change: whether `config` may change what is set.
 
     Returns:
@@ -94,6 +97,7 @@ def init(
     open_run = current()
     if open_run is not None:
         if not reinit:
+            _say_what_goes_on(open_run, project, name, id, config)
             return open_run
         open_run.finish()
     run_id, supersedes = _resume_from(resume_from)
@@ -108,7 +112,7 @@ def init(
             "run_group": group,
             "job_type": job_type,
             "notes": notes,
-            "tags": None if tags is None else tuple(tags),
+            "tags": tags if tags is None or isinstance(tags, str) else tuple(tags),
             "resume": "must" if resume_from else _RESUME_WORDS.get(resume, resume),
         }
     )
@@ -116,6 +120,19 @@ def init(
     run = request.open()
     _current.append(run)
     return run
+
+
+def _say_what_goes_on(
+    run: Run, project: str | None, name: str | None, run_id: str | None, config: Any
+) -> None:
+    """Warn who asked for another run than the one that is open."""
+    own = ((project, run.project), (name, run.name), (run_id, run.id))
+    asks = config is not None or any(asked not in (None, has) for asked, has in own)
+    if asks and not run.disabled:
+        say(
+            f"warning: run {run.name} ({run.id}) is still open in project {run.project}, and this"
+            " init() returns it as it is; finish() it first, or init(reinit=True)"
+        )
 
 
 def _resume_from(text: str | None) -> tuple[str, int]:
@@ -137,6 +154,7 @@ class _Earlier:
     name: str = ""
     next_step: int = 0
     summary: SummaryFold | None = None
+    beside: bool = False  # there are parts of the run, and this one is not their continuation
 
 
 class _Request:
@@ -165,7 +183,7 @@ class _Request:
         except (OSError, StoreError) as error:
             if isinstance(error, Damaged):
                 raise
-            reason = f"{self.home.root}: {error}"
+            reason = f"{self.home.root}: {_of_the_disk(error)}"
             say(f"warning: nothing will be recorded: {reason}")
             return DisabledRun(run_id=self.run_id, info=self._info(), reason=reason)
 
@@ -189,7 +207,7 @@ class _Request:
         identity, fresh = open_or_create(self.home, self.options)
         if fresh and not self.options.quiet:
             place = Vault(self.home).place()
-            say(f"made your key in {place}; back it up: localstore key recovery-code")
+            say(f"made your key in {place}; back it up: {self._command()} key recovery-code")
         bring_home(self.options.tail_dir, self.home)
         projects = Projects(self.home, identity)
         project, _ = projects.open_or_create(self.options.entity, self.options.project)
@@ -213,8 +231,16 @@ class _Request:
         )
         if not self.options.quiet:
             verb = "goes on" if run.resumed else "records"
-            say(f"run {run.name} ({run.id}) {verb} in project {project.name}")
+            where = " beside what this id has already" if earlier.beside else ""
+            say(f"run {run.name} ({run.id}) {verb} in project {project.name}{where}")
         return run
+
+    def _command(self) -> str:
+        """The command line as it finds this home."""
+        elsewhere = self.options.origins["home"] == "argument"
+        return (
+            f"localstore --home {shlex.quote(str(self.home.root))}" if elsewhere else "localstore"
+        )
 
     def _earlier(self, project: Project, subject: bytes) -> _Earlier:
         """Obey `resume`, and find where to go on."""
@@ -234,11 +260,16 @@ class _Request:
         if resume == "never" and exists:
             raise AlreadyExists(f"{where} exists", hint="take another id, or resume='allow'")
         if not exists or resume not in ("allow", "must"):
-            return _Earlier({}, {})
+            return _Earlier({}, {}, beside=exists)
         tails = tail_folder(self.options.tail_dir, project.paths.id, subject)
         found = look_back(project, subject, tails)
         next_step = found.next_step if self.supersedes == NOTHING_SUPERSEDED else self.supersedes
         return _Earlier(found.predecessors, found.config, found.name, next_step, found.summary)
+
+
+def _of_the_disk(error: Exception) -> str:
+    """What the disk said, without its number."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def log(data: dict[str, Any], step: int | None = None, commit: bool | None = None) -> None:

@@ -123,6 +123,13 @@ def test_a_passphrase_file_that_others_may_read_is_refused(secret: Path, tmp_pat
     assert call("key", "protect", "--passphrase-file", str(tmp_path / "open")).code == 77
 
 
+def test_a_passphrase_file_that_is_not_there_is_named(secret: Path, tmp_path: Path) -> None:
+    call("key", "protect", "--stdin", stdin="sesame\n")
+    outcome = call("key", "show", LOCALSTORE_PASSPHRASE_FILE=str(tmp_path / "gone"))
+    assert outcome.code == 11
+    assert f"no passphrase file {tmp_path / 'gone'}\n" in outcome.err
+
+
 def test_a_protected_systemd_credential_is_shown_as_such_and_not_changed(
     secret: Path, tmp_path: Path
 ) -> None:

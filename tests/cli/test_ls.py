@@ -30,6 +30,9 @@ def _plain(text: str) -> str:
     return _TIME.sub("TIME            ", text)
 
 
+_FACTS = ("NAME", "ID", "STATE", "CREATED")
+
+
 def _names(*words: str) -> list[str]:
     outcome = call("ls", "--json", *words)
     assert (outcome.code, outcome.err) == (0, "")
@@ -63,6 +66,31 @@ def test_an_unknown_project_is_an_error(two_runs: None) -> None:
     outcome = call("ls", "nonsense")
     assert (outcome.code, outcome.out) == (66, "")
     assert outcome.err.startswith("localstore: error: no project 'nonsense' in ")
+    assert outcome.err.endswith("hint: `localstore ls` lists the projects and their runs\n")
+
+
+def test_a_project_whose_runs_are_in_the_trash_says_where_they_are(two_runs: None) -> None:
+    call("rm", "--yes", "first", "second")
+    outcome = call("ls", "digits", LOCALSTORE_QUIET="0")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert outcome.err == (
+        "localstore: no runs in digits; `localstore ls --trash` lists what is deleted\n"
+    )
+
+
+def test_runs_that_nothing_tells_apart_show_their_first_values(
+    make_run: Callable[..., str],
+) -> None:
+    for name in ("one", "two"):
+        make_run([{"loss": 1.0}], name=name, config={"lr": 0.1})
+    assert call("ls").out.splitlines()[0].split() == [*_FACTS, "lr", "loss"]
+
+
+def test_a_home_that_is_a_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    outcome = call("--home", str(tmp_path / "file"), "ls")
+    assert outcome.code == 78
+    assert "want a folder" in outcome.err
 
 
 def test_several_projects_stand_one_after_another(

@@ -195,3 +195,8 @@ def test_a_name_that_the_terminal_has_no_letters_for_is_escaped(
 def test_main_is_what_the_package_installs() -> None:
     assert main.name == "main"
     assert COMMAND.exists()
+
+
+@pytest.mark.parametrize("group", ["config", "device", "key", "project", "remote", "sync"])
+def test_the_help_of_a_group_says_whole_sentences(group: str) -> None:
+    assert "..." not in call(group, "--help").out

@@ -7,9 +7,12 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
 import localstore
 from localstore.check import Inspection, inspect_home
+from localstore.cli.context import project_names
+from localstore.cli.verify import verify
 from localstore.format.segment import decode_header
 from localstore.format.spec import DataClass
 from localstore.remotes import add_remote
@@ -196,3 +199,25 @@ def test_a_log_cut_before_its_final_head_is_missed_without_any_remote(home: Home
     log = log_of(home, DataClass.METRICS)
     log.write_bytes(log.read_bytes()[:-148])
     assert not inspect(home).ok
+
+
+def test_verify_counts_what_it_found_and_says_who_heals(
+    synced: HomePaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCALSTORE_QUIET", "0")
+    (paths,) = synced.all_projects()
+    next(paths.runs.rglob("*.log")).write_bytes(b"no segment")
+    done = CliRunner().invoke(verify)
+    assert done.exit_code == 20
+    assert done.stdout.startswith("damaged: ")
+    assert done.stdout.endswith(": 1 finding\n")
+    assert done.stderr == "localstore: `localstore repair` takes good bytes from a remote\n"
+
+
+def test_projects_have_names_for_who_has_the_key(synced: HomePaths) -> None:
+    (paths,) = synced.all_projects()
+    name = Vault(synced).load().user_name + "/digits"
+    assert project_names() == {paths.id: name}
+    vault = Vault(synced)
+    vault.save(vault.load(), "sesame")
+    assert project_names() == {}

@@ -161,6 +161,57 @@ def test_init_twice_gives_the_open_run() -> None:
     assert len(localstore.Api().runs()) == 2
 
 
+@pytest.mark.parametrize(
+    ("asked", "warned"),
+    [
+        ({}, False),
+        ({"project": "ends", "name": "one", "id": "1"}, False),
+        ({"project": "other"}, True),
+        ({"name": "ends"}, True),
+        ({"id": "2"}, True),
+        ({"config": {"lr": 1}}, True),
+    ],
+)
+def test_who_asks_for_another_run_while_one_is_open_is_told(
+    asked: dict[str, Any], warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with localstore.init(project="ends", name="one", id="1") as run:
+        capsys.readouterr()
+        assert localstore.init(**asked) is run
+    assert ("is still open in project ends" in capsys.readouterr().err) is warned
+
+
+def test_a_home_that_is_no_folder_is_named_without_the_number_of_the_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    localstore.init(project="ends", dir=tmp_path / "file").finish()
+    said = capsys.readouterr().err.splitlines()[0]
+    assert said.endswith(f"nothing will be recorded: {tmp_path / 'file'}: Not a directory")
+
+
+def test_a_new_key_says_how_to_back_it_up_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOCALSTORE_QUIET", "0")
+    localstore.init(project="ends").finish()
+    assert "back it up: localstore key recovery-code\n" in capsys.readouterr().err
+    localstore.init(project="ends", dir=tmp_path / "a b").finish()
+    command = f"localstore --home '{tmp_path}/a b' key recovery-code\n"
+    assert f"back it up: {command}" in capsys.readouterr().err
+
+
+def test_a_script_that_an_error_ends_shows_the_hint() -> None:
+    process = start('import localstore; localstore.log({"a": 1})')
+    _, err = process.communicate()
+    assert err.endswith("there is no run\nhint: call localstore.init(project=...) first\n")
+
+
+def test_tags_may_be_one_text() -> None:
+    localstore.init(project="ends", tags="baseline, long").finish()
+    assert only_run().tags == ["baseline", "long"]
+
+
 def test_module_functions_speak_of_the_current_run() -> None:
     with pytest.raises(localstore.LocalStoreError, match="no run"):
         localstore.log({"a": 1})

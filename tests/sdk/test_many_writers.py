@@ -224,6 +224,15 @@ def test_resume_allow_begins_what_is_not_there() -> None:
     assert only_run().id == "fresh"
 
 
+def test_who_writes_beside_an_earlier_part_without_resume_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOCALSTORE_QUIET", "0")
+    for resume, beside in ((None, False), (None, True), ("allow", False)):
+        localstore.init(project="resume", id="again", resume=resume).finish()
+        assert ("beside what this id has already" in capsys.readouterr().err) is beside
+
+
 def test_resume_must_wants_a_run_that_is_there() -> None:
     with pytest.raises(NotFound):
         localstore.init(project="resume", id="again", resume="must")

@@ -244,6 +244,12 @@ def test_a_remote_of_any_allowed_name_is_read_back(tmp_path: Path, name: str) ->
     assert read_remotes(tmp_path / "home") == {}
 
 
+def test_a_remote_below_a_disk_that_is_not_mounted_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(RemoteError, match=re.escape(f"no folder {tmp_path / 'stick'}")):
+        add_remote(tmp_path / "home", "stick", str(tmp_path / "stick/localstore"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_is_a_remote_keeps_its_id(tmp_path: Path) -> None:
     assert claim_folder(tmp_path / "s") == claim_folder(tmp_path / "s")
     first = add_remote(tmp_path / "one", "a", str(tmp_path / "s"))

@@ -131,6 +131,14 @@ class TestCommands:
         assert " pushed 7 (" in done.stdout
         assert synced_bytes(stick) == synced_bytes(home)
 
+    def test_on_a_terminal_projects_have_names(
+        self, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        project = make_project(home)
+        monkeypatch.setattr("localstore.cli.sync._names_for_a_person", lambda: {project.id: "a\tb"})
+        done = CliRunner().invoke(sync_group, ["now"])
+        assert done.stdout.startswith("stick a\\tb pushed 4 (")
+
     def test_sync_now_exits_69_when_something_did_not_leave(self, home: Path) -> None:
         log = make_project(home).log("ab" * 16)
         log.write_bytes(b"no segment" * 100)
