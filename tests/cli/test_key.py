@@ -242,6 +242,8 @@ def test_a_person_types_the_code_unseen(secret: Path, tmp_path: Path) -> None:
 def test_a_machine_with_tickets_says_so_and_reads_nothing(secret: Path, tmp_path: Path) -> None:
     ticket = tmp_path / "ticket"
     assert call("project", "ticket", "--deposit", "--project", "digits", str(ticket)).code == 0
+    typo = call("project", "ticket", "--deposit", "--project", "digtis", str(tmp_path / "typo"))
+    assert typo.err.startswith("there was no project digtis: it is made\n")
     node = str(tmp_path / "node")
     assert call("--home", node, "enroll", str(ticket)).code == 0
     shown = call("--home", node, "key", "show")

@@ -280,3 +280,8 @@ def test_a_run_full_of_nonsense_stops_no_other(
     ):
         assert call(*words).code in ((0, 66) if words[0] == "show" else (0,))
     assert '"ada/digits/first"' in call("ls", "--json").out
+
+
+def test_filters_that_are_no_mapping_are_refused(two_runs: None) -> None:
+    with pytest.raises(UsageError, match="want as in"):
+        localstore.Api().runs(filters="lr<1")  # type: ignore[arg-type]

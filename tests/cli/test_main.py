@@ -199,4 +199,6 @@ def test_main_is_what_the_package_installs() -> None:
 
 @pytest.mark.parametrize("group", ["config", "device", "key", "project", "remote", "sync"])
 def test_the_help_of_a_group_says_whole_sentences(group: str) -> None:
-    assert "..." not in call(group, "--help").out
+    commands = call(group, "--help").out.partition("Commands:\n")[2]
+    assert commands
+    assert "..." not in commands

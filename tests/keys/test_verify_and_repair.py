@@ -206,7 +206,10 @@ def test_verify_counts_what_it_found_and_says_who_heals(
 ) -> None:
     monkeypatch.setenv("LOCALSTORE_QUIET", "0")
     (paths,) = synced.all_projects()
-    next(paths.runs.rglob("*.log")).write_bytes(b"no segment")
+    path = next(paths.runs.rglob("*.log"))
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
     done = CliRunner().invoke(verify)
     assert done.exit_code == 20
     assert done.stdout.startswith("damaged: ")
@@ -216,8 +219,7 @@ def test_verify_counts_what_it_found_and_says_who_heals(
 
 def test_projects_have_names_for_who_has_the_key(synced: HomePaths) -> None:
     (paths,) = synced.all_projects()
-    name = Vault(synced).load().user_name + "/digits"
-    assert project_names() == {paths.id: name}
     vault = Vault(synced)
+    assert project_names() == {paths.id: f"{vault.load().user_name}/digits"}
     vault.save(vault.load(), "sesame")
     assert project_names() == {}

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import signal
 import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import localstore
 from tests.sdk.scripts import column, only_run, points, run_script, start
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BEGIN = """
 import os, sys, signal, time
@@ -202,8 +206,7 @@ def test_a_new_key_says_how_to_back_it_up_where_it_is(
 
 
 def test_a_script_that_an_error_ends_shows_the_hint() -> None:
-    process = start('import localstore; localstore.log({"a": 1})')
-    _, err = process.communicate()
+    _, _, err = run_script('import localstore; localstore.log({"a": 1})')
     assert err.endswith("there is no run\nhint: call localstore.init(project=...) first\n")
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from localstore.errors import AlreadyExists, BadSetting, LocalStoreError, NotFound
+from localstore.errors import AlreadyExists, BadSetting, LocalStoreError, NotFound, RemoteError
 from localstore.format.spec import DataClass
 from localstore.layout import ProjectPaths, parse_name
 from localstore.remotes import add_remote, claim_folder, read_remotes, remove_remote
