@@ -111,11 +111,12 @@ def _name(sealed: bytes, identity: Identity) -> str:
 
 
 # ------------------------------------------------------------------ revoking
-def revoke_device(home: HomePaths, wanted: str) -> Identity:
+def revoke_device(home: HomePaths, wanted: str | None) -> Identity:
     """Leave a device out of new user keys, and begin a new epoch in every project.
 
     Args:
-        wanted: a device id, or enough of its beginning.
+        wanted: a device id, or enough of its beginning. None shuts out every device that is not
+            listed: one that recovered the key and never recorded has no certificate here.
 
     Returns:
         The identity with its new generation; its recovery code is a new one.
@@ -128,10 +129,11 @@ def revoke_device(home: HomePaths, wanted: str) -> Identity:
     identity = vault.load()
     projects = Projects(home, identity)
     devices = list_devices(projects)
-    chosen = _choose(devices, wanted)
-    kept = [d.sign for d in devices if d.state in ("trusted", "this device") and d != chosen]
+    gone = [] if wanted is None else [_choose(devices, wanted).sign]
+    stays = ("trusted", "this device")
+    kept = [d.sign for d in devices if d.state in stays and d.sign not in gone]
     root = crypto.random_bytes(16)
-    rotation = rotate_user(identity, root, kept=kept, revoked=[chosen.sign])
+    rotation = rotate_user(identity, root, kept=kept, revoked=gone)
     fresh = replace(
         identity,
         roots={**identity.roots, identity.generation + 1: root},

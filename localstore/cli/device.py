@@ -9,6 +9,7 @@ import click
 
 from localstore.cli.context import home_paths
 from localstore.cli.terminal import confirm, inert
+from localstore.errors import UsageError
 
 
 @click.group()
@@ -54,17 +55,24 @@ def _day(when_us: int) -> str:
 
 
 @device.command(short_help="Revoke a lost device: it reads nothing new.")
-@click.argument("device_id")
+@click.argument("device_id", required=False)
+@click.option("--unlisted", is_flag=True, help="Every device that `device ls` does not show.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def revoke(device_id: str, yes: bool) -> None:
+def revoke(device_id: str | None, unlisted: bool, yes: bool) -> None:
     """Revoke a lost device: new keys that it does not have, and a new epoch in every project.
 
     What the device could read before it can still read if somebody copied it; what is recorded
     from now on it cannot. Your recovery code changes. Other devices follow at their next sync.
+
+    A device that only ever read is not listed: --unlisted shuts it out, and everybody else who
+    has your recovery code. Sync first, so that the devices that you keep are listed.
     """
     from localstore.rotation import revoke_device
 
-    if not yes and not confirm(f"Revoke device {inert(device_id)}? This cannot be undone"):
+    if bool(device_id) == unlisted:
+        raise UsageError("name one device, or give --unlisted", hint="`localstore device ls`")
+    what = f"device {inert(device_id)}" if device_id else "all devices that are not listed"
+    if not yes and not confirm(f"Revoke {what}? This cannot be undone"):
         click.echo("nothing was revoked", err=True)
         return
     identity = revoke_device(home_paths(), device_id)

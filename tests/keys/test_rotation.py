@@ -9,7 +9,7 @@ import pytest
 
 import localstore
 from localstore import crypto, identity, settings
-from localstore.errors import NotFound, NotPermitted, UsageError
+from localstore.errors import Damaged, NotFound, NotPermitted, UsageError
 from localstore.format import signed
 from localstore.identity import now_us
 from localstore.layout import HomePaths
@@ -212,3 +212,36 @@ def test_reading_on_another_machine_adopts_by_itself(
 
     assert localstore.Api(desktop.root).run(run_id).state == "finished"
     assert Vault(desktop).load().generation == 2
+
+
+def test_a_stolen_machine_that_only_ever_read_is_shut_out(home: HomePaths, tmp_path: Path) -> None:
+    """It left no certificate, so nobody can name it; a rotation names who stays."""
+    record(home)
+    thief = HomePaths(tmp_path / "thief")
+    recover(home, thief)
+    carry(home, thief)
+    assert len(list_devices(Projects(home, Vault(home).load()))) == 1
+
+    revoke_device(home, None)
+    run_id = record(home)
+    carry(home, thief)
+
+    assert adopt_rotations(thief, Vault(thief)) is None
+    project = Project(thief.all_projects()[0], Vault(thief).load())
+    problems: list[Damaged] = []
+    assert read_run(project, project.subject(run_id), range(1, 8), problems) == []
+    assert problems
+    late = record(thief)
+    carry(thief, home)
+    assert "by a revoked device" in localstore.Api(home.root).run(late).flags
+    assert localstore.Api(home.root).run(run_id).state == "finished"
+
+
+@pytest.mark.parametrize("words", [[], ["feed", "--unlisted"]])
+def test_a_revocation_wants_one_device_or_all_unlisted_ones(words: list[str]) -> None:
+    from click.testing import CliRunner
+
+    from localstore.cli.device import revoke
+
+    outcome = CliRunner().invoke(revoke, [*words, "--yes"])
+    assert isinstance(outcome.exception, UsageError)
