@@ -18,6 +18,7 @@ from localstore.format.segment import (
     Head,
     Predecessor,
     SegmentHeader,
+    encode_frame,
     encode_head,
     first_chain,
 )
@@ -125,6 +126,14 @@ class Segment:
             OSError: the disk refused.
         """
         self._append(bytes(self._block_sealer.seal(kind, self.count, content, compression)))
+
+    def append_clear(self, kind: FrameType, body: bytes) -> None:
+        """Append a REF or UNREF frame to the log; on failure the log is as it was.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        self._append(encode_frame(kind, self.count, body))
 
     def append_head(self, *, final: bool) -> None:
         """Sign what the log holds.

@@ -11,7 +11,7 @@ import hmac
 import os
 import struct
 import zlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import nacl.bindings as sodium
 from nacl.exceptions import CryptoError
@@ -34,6 +34,17 @@ except (ImportError, AttributeError):  # pragma: no cover - a PyNaCl with anothe
     _ffi = _lib = _encrypt_in_place = _NULL = None
 
 Bytes = bytes | bytearray | memoryview
+
+
+class Hasher(Protocol):
+    """A hash that is fed piece by piece."""
+
+    def update(self, data: Bytes, /) -> object:
+        """Take more bytes."""
+
+    def digest(self) -> bytes:
+        """The hash of all bytes so far."""
+
 
 _NO_KEYS_OF_SMALL_ORDER: Final = frozenset({bytes(32), bytes([1]) + bytes(31)})
 
@@ -82,7 +93,29 @@ def object_key(dedup_secret: bytes, data: Bytes) -> bytes:
     """BLAKE3 keyed with the dedup secret, over the final padded bytes of an object."""
     import blake3
 
-    return blake3.blake3(bytes(data), key=dedup_secret).digest()
+    return blake3.blake3(data, key=dedup_secret).digest()
+
+
+def content_hasher() -> Hasher:
+    """BLAKE3 of a file's content, fed piece by piece; stands in manifests, which are sealed."""
+    import blake3
+
+    return blake3.blake3()
+
+
+def content_hash(content: Bytes) -> bytes:
+    """BLAKE3 of a whole content, 32 bytes."""
+    import blake3
+
+    return blake3.blake3(content).digest()
+
+
+def chunk_hash(dedup_secret: bytes, data_class: int, chunk: Bytes) -> bytes:
+    """By what a plain chunk is known again, 32 bytes; never leaves a sealed cache."""
+    import blake3
+
+    key = derive(dedup_secret, spec.LABEL_CHUNK, bytes((data_class,)))
+    return blake3.blake3(chunk, key=key).digest()
 
 
 # ------------------------------------------------------------------ X25519

@@ -189,6 +189,22 @@ class Project:
         """The opaque 16-byte name of a run's folder."""
         return self._name(b"run\0", run_id)
 
+    def artifact_subject(self, name: str) -> bytes:
+        """The opaque 16-byte name of an artifact's folder."""
+        return self._name(b"artifact\0", name)
+
+    def policy_tag(self, rule: str) -> bytes:
+        """The opaque 16-byte tag that a writer stamps on what a rule is about."""
+        return crypto.keyed_digest(
+            self.naming, spec.LABEL_POLICY, rule.encode(), size=spec.ID_BYTES
+        )
+
+    def chunker_seed(self) -> bytes:
+        """The 32-byte secret by which files are cut; a deposit machine has one of its own."""
+        if self.can_read:
+            return self.project_secrets()[64:96]
+        return crypto.derive(self.dedup, spec.LABEL_CUT)
+
     def _name(self, kind: bytes, name: str) -> bytes:
         return crypto.keyed_digest(
             self.naming, spec.LABEL_NAME, kind + name.encode(), size=spec.ID_BYTES

@@ -20,6 +20,7 @@ from localstore.format import spec
 from localstore.format.columns import KeyTable, encode_block
 from localstore.format.packing import ZSTD_LEVEL, compress
 from localstore.format.records import decode_record, encode_records
+from localstore.format.segment import unref_body
 from localstore.format.spec import FrameType, RecordKind
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _REOPEN_AFTER_S: Final = 0.25
 _LONGEST_S: Final = 60.0
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 _RECORD: Final = int(FrameType.RECORD)
+_CLEAR: Final = frozenset({FrameType.REF, FrameType.UNREF})
 
 
 @dataclass(slots=True)
@@ -52,6 +54,8 @@ class _Batch:
     first_sequence: int
     bodies: list[bytes]
     tail: int
+    clear: list[tuple[FrameType, bytes]]
+    settled: bool = False
     frames: list[tuple[FrameType, bytes]] | None = None
     points: list[Record] = field(default_factory=list)
 
@@ -72,9 +76,18 @@ class Stream:
         lock: threading.Lock,
         warn: Callable[[str], None],
         on_points: Callable[[list[Record]], None],
+        settle: Callable[[list[bytes]], tuple[list[bytes], list[bytes]]] | None = None,
     ) -> None:
-        """`on_points` sees the points that a job made durable, in order."""
+        """Nothing is opened yet.
+
+        Args:
+            on_points: sees the points that a job made durable, in order.
+            settle: moves great contents of records into objects; returns the records that stand
+                for them, as many, and the ids of the objects, which are durable by then.
+        """
         self._plan, self._lock, self._warn, self._on_points = plan, lock, warn, on_points
+        self._settle = settle
+        self._clear: list[tuple[FrameType, bytes]] = []
         self._segment: Segment | None = None
         self._failed: list[Segment] = []
         self._held: _Batch | None = None
@@ -118,6 +131,19 @@ class Stream:
         pending.append(body)
         self.pending_bytes += len(body)
         return len(pending)
+
+    def refer(self, objects: Sequence[bytes]) -> None:
+        """Name objects (32-byte ids) in a REF frame that stands before later records.
+
+        The objects are durable already; the frame is with the next job.
+        """
+        if objects:
+            self._clear.append((FrameType.REF, b"".join(objects)))
+
+    def cancel(self, references: Sequence[tuple[bytes, int]]) -> None:
+        """Say of REF frames of this subject, by segment id and index, that they no longer count."""
+        if references:
+            self._clear.append((FrameType.UNREF, unref_body(references)))
 
     def _open(self) -> Segment:
         """A new segment, in which all records that wait in memory come first.
@@ -187,10 +213,10 @@ class Stream:
     # -------------------------------------------------------------- in the block maker's thread
     def take(self) -> bool:
         """Make the pending records the next job and turn to the other tail; the lock is held."""
-        if self._held is None and self.pending:
+        if self._held is None and (self.pending or self._clear):
             first = self._sequence - len(self.pending)
-            self._held = _Batch(self._segment, first, self.pending, self._live)
-            self.pending, self.pending_bytes = [], 0
+            self._held = _Batch(self._segment, first, self.pending, self._live, self._clear)
+            self.pending, self.pending_bytes, self._clear = [], 0, []
             self._live, self._offset = 1 - self._live, 0
         return self._held is not None
 
@@ -208,12 +234,17 @@ class Stream:
                 with self._lock:
                     batch.segment = self._segment or self._open()
             segment = batch.segment
+            if not batch.settled:
+                self._move_contents(batch)
             if batch.frames is None:
                 batch.points = []
-                batch.frames = list(self._blocks(batch, batch.points, last=last))
+                batch.frames = batch.clear + list(self._blocks(batch, batch.points, last=last))
             while batch.frames:
                 kind, content = batch.frames[0]
-                segment.append_block(kind, *compress(content, self._compressor))
+                if kind in _CLEAR:
+                    segment.append_clear(kind, content)
+                else:
+                    segment.append_block(kind, *compress(content, self._compressor))
                 del batch.frames[0]
             segment.sync()
             segment.empty_tail(batch.tail)
@@ -225,6 +256,14 @@ class Stream:
             self._on_points(batch.points)
         self._recover()
         return True
+
+    def _move_contents(self, batch: _Batch) -> None:
+        """Great contents stand in the tail alone; the log gets objects and references to them."""
+        if self._settle is not None:
+            batch.bodies, objects = self._settle(batch.bodies)
+            if objects:
+                batch.clear = [*batch.clear, (FrameType.REF, b"".join(objects))]
+        batch.settled = True
 
     def _blocks(
         self, batch: _Batch, all_points: list[Record], *, last: bool
@@ -294,8 +333,10 @@ class Stream:
 
     @property
     def waiting(self) -> int:
-        """Records that stand in no durable block."""
-        return len(self.pending) + (len(self._held.bodies) if self._held else 0)
+        """Records, and references, that stand in no durable block."""
+        held = self._held
+        in_job = len(held.bodies) + len(held.clear) if held else 0
+        return len(self.pending) + len(self._clear) + in_job
 
     @property
     def present(self) -> Segment | None:

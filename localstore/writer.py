@@ -20,7 +20,7 @@ from localstore.identity import now_us
 from localstore.stream import MAX_PENDING_BYTES, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from localstore.appending import SegmentPlan
     from localstore.format.records import Record
@@ -32,6 +32,8 @@ PLENTY_BYTES: Final = MAX_PENDING_BYTES // 4
 # A writer that runs ahead of the block maker waits for it here: about 10 MB of records.
 MAX_BACKLOG_RECORDS: Final = 16 * spec.BLOCK_RECORDS
 _BACKLOG_WAIT_S: Final = 0.2
+# A class, and the policy tag that its segment carries; an empty tag is none.
+Lane = tuple[DataClass, bytes]
 _DROP_ORDER: Final = (
     DataClass.CONSOLE,
     DataClass.SYSTEM,
@@ -53,22 +55,28 @@ class Writer:
 
     def __init__(
         self,
-        plan: Callable[[DataClass, bytes, tuple[Predecessor, ...]], SegmentPlan],
+        plan: Callable[[Lane, bytes, tuple[Predecessor, ...]], SegmentPlan],
         *,
         warn: Callable[[str], None],
         on_points: Callable[[list[Record]], None],
         heartbeat_s: float = 30.0,
+        keep: Callable[[DataClass, list[bytes]], tuple[list[bytes], list[bytes]]] | None = None,
     ) -> None:
-        """`plan` is called with a class, this writer's id and a failed segment to continue."""
+        """Nothing is opened yet.
+
+        Args:
+            plan: called with a lane, this writer's id and a failed segment to continue.
+            keep: moves great contents of records into objects; see `Stream`.
+        """
         self._plan, self._warn, self._heartbeat_us = plan, warn, int(heartbeat_s * 1e6)
-        self.on_points = on_points
+        self.on_points, self._keep = on_points, keep
         self._begin()
 
     def _begin(self) -> None:
         self.id = crypto.random_bytes(16)
         self.pid = os.getpid()
         self.lock = threading.Lock()
-        self.streams: dict[DataClass, Stream] = {}
+        self.streams: dict[Lane, Stream] = {}
         self.points: Stream | None = None  # the one of METRICS, for the shortest way there
         self._carrying = threading.Lock()
         self._wake = threading.Event()
@@ -83,18 +91,19 @@ class Writer:
         for stream in old.values():
             stream.abandon()
 
-    def stream(self, data_class: DataClass) -> Stream:
-        """The stream of a class, made at first use; the lock is held."""
-        found = self.streams.get(data_class)
+    def stream(self, data_class: DataClass, tag: bytes = b"") -> Stream:
+        """The stream of a class and policy tag, made at first use; the lock is held."""
+        found = self.streams.get((data_class, tag))
         if found is None:
-            writer = self.id
+            writer, keep = self.id, self._keep
             found = Stream(
-                lambda before: self._plan(data_class, writer, before),
+                lambda before: self._plan((data_class, tag), writer, before),
                 self.lock,
                 self._warn,
                 self.on_points,
+                None if keep is None else lambda bodies: keep(data_class, bodies),
             )
-            self.streams[data_class] = found
+            self.streams[data_class, tag] = found
             if data_class == DataClass.METRICS:
                 self.points = found
             if self._thread is None:
@@ -109,12 +118,22 @@ class Writer:
             thread.start()
             self._thread = thread
 
-    def append(self, data_class: DataClass, record: list[Any]) -> None:
+    def append(self, data_class: DataClass, record: list[Any], tag: bytes = b"") -> None:
         """Take one record of any class."""
         with self.lock:
-            stream = self.stream(data_class)
+            stream = self.stream(data_class, tag)
             stream.append(_encode(record))
             self.relieve(stream)
+
+    def refer(self, data_class: DataClass, objects: Sequence[bytes]) -> None:
+        """Name objects that are durable in a REF frame, which stands before later records."""
+        with self.lock:
+            self.stream(data_class).refer(objects)
+
+    def cancel(self, data_class: DataClass, references: Sequence[tuple[bytes, int]]) -> None:
+        """Say of REF frames of this subject, by segment id and index, that they do not count."""
+        with self.lock:
+            self.stream(data_class).cancel(references)
 
     def relieve(self, stream: Stream) -> None:
         """After an append, with the lock held: wake the block maker, keep memory bounded."""
@@ -135,10 +154,9 @@ class Writer:
     def _shed(self) -> None:
         waiting = sum(stream.pending_bytes for stream in self.streams.values())
         excess = waiting - MAX_PENDING_BYTES + MAX_PENDING_BYTES // 16  # not with every record
-        for data_class in _DROP_ORDER:
-            stream = self.streams.get(data_class)
-            if stream is not None and excess > 0:
-                excess -= stream.shed(excess)
+        for lane in sorted(self.streams, key=lambda lane: _DROP_ORDER.index(lane[0])):
+            if excess > 0:
+                excess -= self.streams[lane].shed(excess)
 
     # -------------------------------------------------------------- the block maker
     def _run(self) -> None:
@@ -175,7 +193,7 @@ class Writer:
         """About every 30 s: heads for logs that grew, and for `meta` in any case, as heartbeat."""
         now = now_us()
         with self._carrying:
-            for data_class, stream in list(self.streams.items()):
+            for (data_class, _), stream in list(self.streams.items()):
                 segment = stream.present
                 if segment is not None and now - segment.last_head_us >= self._heartbeat_us:
                     beat = now if data_class == DataClass.META or len(self.streams) == 1 else 0
@@ -213,13 +231,13 @@ class Writer:
         self._carry_all(last=True)
         with self.lock:
             streams, self.streams, self.points = self.streams, {}, None
-        meta = streams.pop(DataClass.META, None)
+        meta = streams.pop((DataClass.META, b""), None)
         ends = [stream.end() for stream in streams.values()]
         if meta is not None and farewell is not None:
             with self.lock:
                 said = [
-                    [end[0], int(kind), *end[1:]]
-                    for kind, end in zip(streams, ends, strict=True)
+                    [end[0], int(lane[0]), *end[1:]]
+                    for lane, end in zip(streams, ends, strict=True)
                     if end
                 ]
                 meta.append(_encode(farewell(said)))
@@ -227,5 +245,5 @@ class Writer:
             meta.carry(last=True)
         if meta is not None:
             meta.end()
-            streams[DataClass.META] = meta
+            streams[DataClass.META, b""] = meta
         return sum(one.waiting + sum(one.dropped.values()) for one in streams.values())

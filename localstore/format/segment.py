@@ -16,7 +16,7 @@ from localstore.errors import Damaged, Forged, Torn
 from localstore.format import spec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from localstore.crypto import Bytes
 
@@ -25,6 +25,7 @@ _PREDECESSOR: Final = struct.Struct("<16s32sQ")
 _FRAME: Final = struct.Struct("<2sBBIQ")
 _CRC: Final = struct.Struct("<I")
 _HEAD: Final = struct.Struct("<QQ32sQB7x64s")
+_UNREF: Final = struct.Struct("<16sQ")
 FRAME_HEADER_BYTES: Final = _FRAME.size
 FRAME_OVERHEAD_BYTES: Final = _FRAME.size + _CRC.size
 HEAD_BODY_BYTES: Final = _HEAD.size
@@ -197,7 +198,7 @@ class Frame:
 
 
 def encode_frame(kind: int, index: int, body: bytes) -> bytes:
-    """A frame in clear: HEAD or REF. Sealed frames come from `crypto.FrameSealer`."""
+    """A frame in clear: HEAD, REF or UNREF. Sealed frames come from `crypto.FrameSealer`."""
     raw = _FRAME.pack(spec.FRAME_MARK, kind, 0, len(body), index) + body
     return raw + _CRC.pack(zlib.crc32(raw))
 
@@ -379,6 +380,27 @@ def decode_ref(frame: Frame) -> list[bytes]:
     if len(body) % spec.HASH_BYTES:
         raise Damaged("a list of references of a wrong length", offset=frame.offset)
     return [body[at : at + spec.HASH_BYTES] for at in range(0, len(body), spec.HASH_BYTES)]
+
+
+def encode_unref(cancelled: Sequence[tuple[bytes, int]], index: int) -> bytes:
+    """An UNREF frame: (segment id, frame index) of REF frames that no longer count, in clear."""
+    return encode_frame(spec.FrameType.UNREF, index, unref_body(cancelled))
+
+
+def unref_body(cancelled: Sequence[tuple[bytes, int]]) -> bytes:
+    """The body of an UNREF frame."""
+    return b"".join(_UNREF.pack(*one) for one in cancelled)
+
+
+def decode_unref(frame: Frame) -> list[tuple[bytes, int]]:
+    """Which REF frames an UNREF frame cancels.
+
+    Raises:
+        Damaged: the body is not a list of such.
+    """
+    if len(frame.body) % _UNREF.size:
+        raise Damaged("a list of cancelled references of a wrong length", offset=frame.offset)
+    return list(_UNREF.iter_unpack(frame.body))
 
 
 def first_chain(header: Bytes) -> bytes:

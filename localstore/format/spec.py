@@ -34,6 +34,7 @@ MAX_OBJECT_BYTES: Final = 16 * 1024 * 1024
 MAX_BLOCK_ROWS: Final = 1024 * 1024  # of one COLUMNS frame
 MAX_BLOCK_CELLS: Final = 32 * 1024 * 1024  # four bytes can claim 1,024 equal values
 MAX_KEY_CHARS: Final = 1024  # one metric or config key
+MAX_PATH_BYTES: Final = 4096  # of a file in a manifest or a FILE record
 BLOCK_RECORDS: Final = 1024
 
 # -- magics
@@ -71,6 +72,10 @@ LABEL_CACHE: Final = b"ls1/cache"
 LABEL_RECOVERY: Final = b"ls1/recovery"
 LABEL_SECRET: Final = b"ls1/secret"
 LABEL_PROJECT_SECRETS: Final = b"ls1/secrets"
+LABEL_VERSION: Final = b"ls1/version"
+LABEL_CHUNK: Final = b"ls1/chunk"
+LABEL_CUT: Final = b"ls1/cut"
+LABEL_POLICY: Final = b"ls1/policy"
 
 # -- labels of signatures: prefixed to the message with one zero byte
 SIGN_HEADER: Final = b"ls1/sig/header"
@@ -105,6 +110,7 @@ class FrameType(IntEnum):
     RECORD = 3
     HEAD = 4
     REF = 5
+    UNREF = 6
 
 
 FIRST_IGNORABLE_FRAME_TYPE: Final = 64
@@ -122,6 +128,12 @@ class RecordKind(IntEnum):
     DEFINE = 6
     EDIT = 7
     GAP = 8
+    ARTIFACT = 9
+    VERSION = 10
+    LINEAGE = 11
+    FILE = 12
+    FACTS = 13
+    OUTPUT = 14
 
 
 class LinkKind(IntEnum):

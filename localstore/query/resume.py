@@ -58,6 +58,8 @@ def look_back(project: Project, subject: bytes, tail_folder: Path | None) -> Pas
         refused = project.state.judge(files.header).belief is Belief.REFUSED
         if refused or files.name.endswith(".fork"):
             continue  # anybody can put a log here; a run continues none that is not believed
+        if any(files.header.policy_tag):
+            continue  # it may never leave this machine, and would be missed elsewhere
         if files.header.writer not in working:
             raw = project.paths.file(files.name).read_bytes()
             heads.setdefault(files.header.data_class, []).append(_head(raw, files.header.segment))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from localstore.format.segment import Predecessor
     from localstore.project import Pair, Project
     from localstore.settings import Settings
+    from localstore.writer import Lane
 
 _POINT: Final = int(RecordKind.POINT)
 _MAX_STEP: Final = 1 << 62
@@ -264,7 +265,7 @@ class Run:
 
     def _least_step(self) -> int:
         """A resumed run may begin again at a checkpoint: its first point may go back anywhere."""
-        first = DataClass.METRICS not in self._writer.streams
+        first = self._writer.points is None
         return 0 if first and self.resumed and self._step == self.starting_step else self._step
 
     def _drop(self, reason: str) -> None:
@@ -304,18 +305,17 @@ class Run:
             self._fold.define(name, body, overwrite=bool(overwrite))
 
     # -------------------------------------------------------------- recording, inside
-    def _plan(
-        self, data_class: DataClass, writer: bytes, failed: tuple[Predecessor, ...]
-    ) -> SegmentPlan:
-        folder = self._options.tail_dir
+    def _plan(self, lane: Lane, writer: bytes, failed: tuple[Predecessor, ...]) -> SegmentPlan:
+        folder, (data_class, tag) = self._options.tail_dir, lane
         return SegmentPlan(
             project=self._project,
             subject=self._subject,
             pair=self._pair,
             writer=writer,
             data_class=data_class,
+            policy_tag=tag or bytes(16),
             supersedes=self._supersedes if data_class == DataClass.METRICS else NOTHING_SUPERSEDED,
-            predecessors=failed or self._predecessors.get(data_class, ()),
+            predecessors=failed or (() if tag else self._predecessors.get(data_class, ())),
             tail_folder=tail_folder(folder, self._project.paths.id, self._subject),
         )
 
@@ -338,7 +338,7 @@ class Run:
             return self._final_summary
         with self._writer.lock:
             fold = self._fold.copy()
-            stream = self._writer.streams.get(DataClass.METRICS)
+            stream = self._writer.points
             bodies = stream.not_yet_carried() if stream else []
         points = [decode_record(body) for body in bodies]
         fold.add_points(point for point in points if point[0] == RecordKind.POINT)
