@@ -382,7 +382,10 @@ class Api:
                 info = self._read_info(project, bytes.fromhex(folder.name))
                 if not info.problems:
                     cache.put(folder.name, facts, info)
-            out.append(StoredRun(project, bytes.fromhex(folder.name), info, self._options))
+            subject = bytes.fromhex(folder.name)
+            if info.artifact and project.artifact_subject(info.artifact) == subject:
+                continue
+            out.append(StoredRun(project, subject, info, self._options))
         cache.save(frozenset(present))
         return out
 

@@ -29,6 +29,24 @@ class WriterFacts:
     closed: list[tuple[bytes, int, bytes]] = field(default_factory=list)  # its other logs
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """A version of an artifact that a run used (`input`) or logged (`output`)."""
+
+    direction: str
+    name: str
+    digest: bytes
+    type: str = ""
+    project: str = ""
+    entity: str = ""
+    time_us: int = 0
+
+    @property
+    def key(self) -> tuple[str, str, bytes, str, str]:
+        """What is the same however often the run said it."""
+        return self.direction, self.name, self.digest, self.project, self.entity
+
+
 @dataclass(slots=True)
 class RunInfo:
     """Everything of a run but its history; plain values, so that it can be cached."""
@@ -44,6 +62,8 @@ class RunInfo:
     writers: dict[str, WriterFacts] = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    lineage: list[Lineage] = field(default_factory=list)
+    artifact: str = ""  # the name, where these are the records of an artifact
 
     @property
     def complete(self) -> bool:
@@ -101,6 +121,7 @@ def fold_info(contents: Iterable[SegmentContent]) -> RunInfo:
             continue  # once more in another segment, because the disk failed under the first
         before = (time_us, writer_id, record)
         _apply(out, out.writers[writer_id.hex()], time_us, record)
+    out.lineage = list({one.key: one for one in reversed(out.lineage)}.values())[::-1]
     return out
 
 
@@ -123,8 +144,29 @@ def _apply(out: RunInfo, writer: WriterFacts, time_us: int, record: Record) -> N
             out.definitions.append((name, body))
         case [RecordKind.GAP, _, int(count), str(reason), *_]:
             out.gaps[reason] = out.gaps.get(reason, 0) + count
+        case [RecordKind.LINEAGE | RecordKind.ARTIFACT, *_]:
+            _apply_artifact(out, time_us, record)
         case _:
             pass  # of a later localstore, or nonsense: one bad run must not stop the others
+
+
+def _apply_artifact(out: RunInfo, time_us: int, record: Record) -> None:
+    match record:
+        case [RecordKind.ARTIFACT, _, {"name": str(name)}, *_]:
+            out.artifact = out.artifact or name
+        case [RecordKind.LINEAGE, _, "input" | "output" as way, str(name), bytes(digest), *more]:
+            facts = more[0] if more and isinstance(more[0], dict) else {}
+            out.lineage.append(
+                Lineage(
+                    direction=way,
+                    name=name,
+                    digest=digest,
+                    type=str(facts.get("type", "")),
+                    project=str(facts.get("project", "")),
+                    entity=str(facts.get("entity", "")),
+                    time_us=time_us,
+                )
+            )
 
 
 def _is_start(body: Mapping[Any, Any]) -> bool:
