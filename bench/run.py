@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import select
 import shutil
 import signal
@@ -19,140 +18,20 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from bench.artifacts import bench_artifacts  # noqa: E402
+from bench.core import FULL, IMPORTS, OURS, QUICK, Bench, Row, number, say, show  # noqa: E402
+from bench.files import bench_calls, bench_images  # noqa: E402
 from bench.workers.tasks import tree  # noqa: E402
 
-OURS: Final = "localstore"
-WORKERS: Final = {
-    OURS: "bench.workers.ours",
-    "wandb": "bench.workers.wandb_offline",
-    "trackio": "bench.workers.trackio_local",
-    "json lines": "bench.workers.jsonl",
-}
-IMPORTS: Final = {OURS: "localstore", "wandb": "wandb", "trackio": "trackio"}
-PEERS: Final = ("wandb", "trackio")  # live in a virtual environment of their own
 LISTERS: Final = (OURS, "trackio")  # the others cannot list local runs
 _ORPHANS_S: Final = 3.0  # what wandb's helper gets to save what it has when its parent dies
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
-    """How much is measured."""
-
-    repeats: int
-    steps: int
-    steps_100: int
-    steps_memory: int
-    budget_s: float  # a peer that is slower stops here and is judged by what it did
-    slow_s: float
-    runs: int
-    kills: int
-
-
-FULL: Final = Size(
-    repeats=3, steps=100_000, steps_100=10_000, steps_memory=1_000_000, budget_s=30.0,
-    slow_s=60.0, runs=1000, kills=6,
-)  # fmt: skip
-QUICK: Final = Size(
-    repeats=1, steps=20_000, steps_100=2_000, steps_memory=200_000, budget_s=10.0,
-    slow_s=10.0, runs=100, kills=2,
-)  # fmt: skip
-
-
-@dataclass(slots=True)
-class Row:
-    """One line of the table: a number for each tool, or a text where a number says too little."""
-
-    what: str
-    unit: str
-    target: str
-    values: dict[str, float] = field(default_factory=dict)
-    texts: dict[str, str] = field(default_factory=dict)
-
-    def cell(self, tool: str) -> str:
-        """What stands in the table; a peer's number also as a multiple of ours."""
-        if tool in self.texts:
-            return self.texts[tool]
-        if tool not in self.values:
-            return "-"
-        value, ours = self.values[tool], self.values.get(OURS, 0.0)
-        if tool == OURS or ours <= 0:
-            return _number(value)
-        return f"{_number(value)} ({_number(value / ours)}x)"
-
-
-def _number(value: float) -> str:
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-class Bench:
-    """Runs workers in processes of their own, each in a fresh folder."""
-
-    def __init__(self, size: Size, peers: Path, scratch: Path) -> None:
-        self.size, self.scratch = size, scratch
-        self._count = 0
-        own = Path(sys.executable)
-        self.pythons = {tool: peers if tool in PEERS else own for tool in WORKERS}
-        self.tools = [tool for tool in WORKERS if self._works(tool)]
-        self.rows: list[Row] = []
-
-    def _works(self, tool: str) -> bool:
-        name = IMPORTS.get(tool, "json")
-        words = [str(self.pythons[tool]), "-c", f"import {name}"]
-        try:
-            return subprocess.run(words, capture_output=True).returncode == 0
-        except OSError:
-            return False
-
-    def folder(self) -> Path:
-        """A new empty folder."""
-        self._count += 1
-        return self.scratch / str(self._count)
-
-    def environment(self) -> dict[str, str]:
-        """What workers see: nobody's settings, no questions, no network services."""
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        quiet = {"LOCALSTORE_QUIET": "1", "LOCALSTORE_KEY_STORAGE": "file", "HF_HUB_OFFLINE": "1"}
-        return kept | quiet
-
-    def words(self, tool: str, task: str, folder: Path, **options: Any) -> list[str]:
-        """The command of one worker."""
-        arguments = json.dumps({"folder": str(folder), **options})
-        return [str(self.pythons[tool]), "-m", WORKERS[tool], task, arguments]
-
-    def ask(self, tool: str, task: str, folder: Path, **options: Any) -> dict[str, float]:
-        """Let a worker do one task.
-
-        Raises:
-            RuntimeError: it failed; with what it said.
-        """
-        done = subprocess.run(
-            self.words(tool, task, folder, **options),
-            capture_output=True, text=True, cwd=ROOT, env=self.environment(),
-        )  # fmt: skip
-        if done.returncode != 0:
-            raise RuntimeError(f"{tool} {task}: {done.stderr[-2000:]}")
-        result: dict[str, float] = json.loads(done.stdout.rstrip().rpartition("\n")[2])
-        return result
-
-    def add(self, row: Row) -> Row:
-        """Put a row into the table, and tell that it is being filled."""
-        say(f"… {row.what}")
-        self.rows.append(row)
-        return row
-
-
-def say(text: str) -> None:
-    """Progress; the table alone goes to stdout."""
-    print(text, file=sys.stderr, flush=True)
 
 
 # ------------------------------------------------------------------ logging
@@ -226,7 +105,7 @@ def bench_memory(bench: Bench) -> None:
         found = bench.ask(tool, "memory", bench.folder(), steps=steps, budget_s=budget_s)
         row.values[tool] = found["grown_mb"]
         if found["steps"] < steps:
-            row.texts[tool] = f"{_number(found['grown_mb'])} in {found['steps']:,.0f} steps"
+            row.texts[tool] = f"{number(found['grown_mb'])} in {found['steps']:,.0f} steps"
 
 
 # ------------------------------------------------------------------ starting
@@ -267,7 +146,7 @@ def bench_frame(bench: Bench, stores: dict[str, Path]) -> None:
         found = [bench.ask(tool, "frame", folder) for _ in range(bench.size.repeats)]
         row.values[tool] = statistics.median(one["s"] for one in found)
         if found[0]["rows"] < bench.size.steps:
-            row.texts[tool] = f"{_number(row.values[tool])} for {found[0]['rows']:,.0f} rows"
+            row.texts[tool] = f"{number(row.values[tool])} for {found[0]['rows']:,.0f} rows"
 
 
 def bench_many(bench: Bench) -> None:
@@ -296,23 +175,10 @@ def _bench_sync(bench: Bench, home: Path) -> None:
     first = bench.add(Row(f"sync of {runs:,} runs to a folder, first", "s", ""))
     later = Row(f"sync of {runs:,} runs, nothing to do", "s", "1")
     bench.rows.append(later)
-    _cli(bench, home, "remote", "add", "folder", str(bench.folder()))
-    first.values[OURS] = _cli(bench, home, "sync", "now")
-    times = [_cli(bench, home, "sync", "now") for _ in range(bench.size.repeats)]
+    bench.localstore(home, "remote", "add", "folder", str(bench.folder()))
+    first.values[OURS] = bench.localstore(home, "sync", "now").wall_s
+    times = [bench.localstore(home, "sync", "now").wall_s for _ in range(bench.size.repeats)]
     later.values[OURS] = statistics.median(times)
-
-
-def _cli(bench: Bench, home: Path, *words: str) -> float:
-    """Wall time of one `localstore` command, in seconds, its start included."""
-    command = str(Path(sys.executable).with_name("localstore"))
-    start = time.perf_counter()
-    done = subprocess.run(
-        [command, "--home", str(home), *words],
-        capture_output=True, text=True, env=bench.environment(),
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise RuntimeError(f"localstore {' '.join(words)}: {done.stdout}{done.stderr}")
-    return time.perf_counter() - start
 
 
 # ------------------------------------------------------------------ kill -9
@@ -322,13 +188,13 @@ def bench_kill(bench: Bench) -> None:
         what = f"lost steps, {bench.size.kills} x kill -9 of {victims}"
         row = bench.add(Row(what, "", "0"))
         for tool in bench.tools:
-            ends = [_kill_one(bench, tool, number, group) for number in range(bench.size.kills)]
+            ends = [_kill_one(bench, tool, at, group) for at in range(bench.size.kills)]
             lost = sum(one for one, _ in ends)
             total = sum(other for _, other in ends)
             row.texts[tool] = f"{lost:,} of {total:,}"
 
 
-def _kill_one(bench: Bench, tool: str, number: int, group: bool) -> tuple[int, int]:
+def _kill_one(bench: Bench, tool: str, turn: int, group: bool) -> tuple[int, int]:
     """One kill; returns lost and acknowledged steps."""
     folder = bench.folder()
     reader, writer = os.pipe()
@@ -339,7 +205,7 @@ def _kill_one(bench: Bench, tool: str, number: int, group: bool) -> tuple[int, i
     )  # fmt: skip
     os.close(writer)
     acknowledged = len(os.read(reader, 1))
-    deadline = time.monotonic() + 2.0 + 0.37 * number
+    deadline = time.monotonic() + 2.0 + 0.37 * turn
     while time.monotonic() < deadline:
         acknowledged += len(os.read(reader, 1 << 16))
     family = tree(process.pid)
@@ -363,36 +229,7 @@ def _kill(pid: int) -> None:
         return
 
 
-# ------------------------------------------------------------------ the table
-def show(bench: Bench) -> str:
-    """The table as text, and under it what it was measured with."""
-    head = ["", "unit", "target", *bench.tools]
-    lines = [head] + [
-        [row.what, row.unit, row.target, *(row.cell(tool) for tool in bench.tools)]
-        for row in bench.rows
-    ]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
-    text = [
-        "  ".join(
-            cell.ljust(width) if at < 2 else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
-    text.insert(1, "-" * len(max(text, key=len)))
-    absent = [tool for tool in WORKERS if tool not in bench.tools]
-    text += ["", f"(2.0x: the peer's number is twice ours)  {_machine()}"]
-    text += [f"not installed, so not measured: {', '.join(absent)}"] if absent else []
-    return "\n".join(text)
-
-
-def _machine() -> str:
-    cores, load = os.cpu_count(), os.getloadavg()[0]
-    return (
-        f"Python {platform.python_version()}, {platform.machine()}, {cores} cores, load {load:.1f}"
-    )
-
-
+# ------------------------------------------------------------------ all of it
 PARTS: Final = {
     "log": bench_log,
     "slow": bench_slow,
@@ -401,6 +238,9 @@ PARTS: Final = {
     "empty": bench_empty,
     "many": bench_many,
     "kill": bench_kill,
+    "artifacts": bench_artifacts,
+    "calls": bench_calls,
+    "images": bench_images,
 }
 
 
@@ -417,7 +257,7 @@ def measure(bench: Bench, parts: list[str]) -> bool:
         except RuntimeError as problem:
             say(f"{name} failed: {problem}")
             good = False
-    return good
+    return good and not bench.failures
 
 
 def main() -> int:
@@ -425,13 +265,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, usage="%(prog)s [options]")
     parser.add_argument("--peers", type=Path, required=True, help="python that has wandb, trackio")
     parser.add_argument("--quick", action="store_true", help="fewer steps and repeats")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--parts", "--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--repeats", type=int, help="how often each thing is measured")
     parser.add_argument("--json", type=Path, help="write the numbers there, too")
     args = parser.parse_args()
     scratch = Path(tempfile.mkdtemp(prefix="localstore-bench-"))
     try:
         # Not resolved: a virtual environment's python is a link, and where it lies counts.
-        bench = Bench(QUICK if args.quick else FULL, args.peers.absolute(), scratch)
+        size = QUICK if args.quick else FULL
+        size = replace(size, repeats=args.repeats or size.repeats)
+        bench = Bench(size, args.peers.absolute(), scratch)
         good = measure(bench, args.parts)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -16,10 +16,21 @@ class Ours:
     """See `bench.workers.tasks.Tool`."""
 
     def start(self, folder: Path, config: dict[str, float]) -> tuple[Log, Finish]:
+        _, run = self.session(folder, config)
+        return run.log, lambda: run.finish(quiet=True)
+
+    def session(self, folder: Path, config: dict[str, float] | None = None) -> tuple[Any, Any]:
         import localstore
 
-        run = localstore.init(project="bench", config=config, dir=folder)
-        return run.log, lambda: run.finish(quiet=True)
+        return localstore, localstore.init(project="bench", config=config, dir=folder)
+
+    def settle(self, logged: Any) -> None:
+        logged.wait()
+
+    def fetch(self, folder: Path, into: Path) -> None:
+        from localstore import Api
+
+        Api(folder).artifact("bench/set:latest").download(root=into)
 
     def steps(self, folder: Path) -> list[int]:
         from localstore import Api

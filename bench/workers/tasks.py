@@ -14,6 +14,7 @@ from array import array
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from bench.workers import files
 from bench.workers.data import rows_of
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def main(tool: Tool) -> None:
     """Do the task that the command line names."""
     task, options = sys.argv[1], json.loads(sys.argv[2])
     folder = Path(options.pop("folder"))
-    result = TASKS[task](tool, folder, **options)
+    tasks: dict[str, Callable[..., dict[str, Any]]] = {**TASKS, **files.TASKS}
+    result = tasks[task](tool, folder, **options)
     # Some tools print to stdout whatever they are told; ours is the last line.
     print("\n" + json.dumps(result), flush=True)
     if task == "kill":
@@ -65,11 +67,14 @@ def tree(pid: int) -> list[int]:
     return [pid, *(one for child in below for one in tree(int(child)))]
 
 
-def resident_mb() -> float:
-    """Memory of this process and its descendants, in MB."""
+def resident_mb(root: int | None = None) -> float:
+    """Memory of a process and its descendants, in MB; of this one, if none is named."""
     pages = 0
-    for pid in tree(os.getpid()):
-        pages += int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
+    for pid in tree(root or os.getpid()):
+        try:
+            pages += int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
+        except (OSError, IndexError):
+            continue
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
@@ -188,7 +193,7 @@ def listing(tool: Tool, folder: Path) -> dict[str, float]:
     return {"s": taken, "runs": len(full)}
 
 
-TASKS: dict[str, Callable[..., dict[str, Any]]] = {
+TASKS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "log": log,
     "memory": memory,
     "empty": empty,

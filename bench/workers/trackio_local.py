@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from bench.workers.tasks import main
@@ -26,6 +27,10 @@ class Trackio:
     """See `bench.workers.tasks.Tool`."""
 
     def start(self, folder: Path, config: dict[str, float]) -> tuple[Log, Finish]:
+        _, run = self.session(folder, config)
+        return run.log, run.finish
+
+    def session(self, folder: Path, config: dict[str, float] | None = None) -> tuple[Any, Any]:
         _storage(folder)
         import trackio
 
@@ -38,7 +43,17 @@ class Trackio:
             with contextlib.redirect_stdout(io.StringIO()):
                 trackio.finish()
 
-        return run.log, finish
+        return trackio, SimpleNamespace(
+            log=run.log, log_artifact=run.log_artifact, finish=finish, use=run.use_artifact
+        )
+
+    def settle(self, logged: Any) -> None:
+        """Everything is done when `log_artifact` returns."""
+
+    def fetch(self, folder: Path, into: Path) -> None:
+        _, run = self.session(folder)
+        run.use("set:latest").download(root=into)
+        run.finish()
 
     def _rows(self, folder: Path) -> list[dict[str, Any]]:
         storage = _storage(folder)

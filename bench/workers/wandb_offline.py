@@ -6,6 +6,7 @@ It ships no reader of its offline files; `records` scans them with its own proto
 from __future__ import annotations
 
 import json
+import os
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,12 @@ class Wandb:
     """See `bench.workers.tasks.Tool`."""
 
     def start(self, folder: Path, config: dict[str, float]) -> tuple[Log, Finish]:
+        _, run = self.session(folder, config)
+        return run.log, run.finish
+
+    def session(self, folder: Path, config: dict[str, float] | None = None) -> tuple[Any, Any]:
+        for name in ("DATA", "CACHE", "CONFIG", "ARTIFACT"):
+            os.environ[f"WANDB_{name}_DIR"] = str(folder)
         import wandb
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,7 +66,13 @@ class Wandb:
             x_disable_machine_info=True,
         )
         run = wandb.init(project="bench", config=config, dir=str(folder), settings=settings)
-        return run.log, run.finish
+        return wandb, run
+
+    def settle(self, logged: Any) -> None:
+        """The staged copy is made before `log_artifact` returns; offline nothing follows."""
+
+    def fetch(self, folder: Path, into: Path) -> None:
+        raise NotImplementedError("wandb gives artifacts back from its server alone")
 
     def _rows(self, folder: Path) -> Iterator[dict[str, Any]]:
         from wandb.proto import wandb_internal_pb2
