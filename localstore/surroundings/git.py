@@ -1,0 +1,470 @@
+"""What git knows about the code that runs: commit, branch, remote, patches, untracked files.
+
+A repository may come from anybody, and its configuration can name programs: hooks, fsmonitor,
+filters, external diffs, transports. None of them is ever run from here; filters that the *person's
+own* configuration defines (Git LFS) are. Nothing is written, nothing is fetched, nobody is asked.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import stat
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from localstore.surroundings.masking import mask_url
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PATCH_LIMIT_BYTES: Final = 8 << 20
+UNTRACKED_LIMIT_BYTES: Final = 8 << 20  # of all untracked files together
+UNTRACKED_FILE_LIMIT_BYTES: Final = 1 << 20
+UNTRACKED_LIMIT_FILES: Final = 1000
+TIMEOUT_S: Final = 10.0
+_ANSWER_LIMIT_BYTES: Final = 4 << 20
+_NOT_FOUND: Final = 127  # what env(1) leaves with when there is no such program
+# Left by hooks and wrappers: they would point git at another repository, or at a program.
+_UNSET: Final = (
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX"),
+    *("GIT_NAMESPACE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES"),
+    *("GIT_EXTERNAL_DIFF", "GIT_DIFF_OPTS", "GIT_TRACE", "GIT_LITERAL_PATHSPECS"),
+)
+# env(1) sets these, so that only `localstore.settings` has to know the environment.
+_SET: Final = (
+    "LC_ALL=C",
+    "GIT_OPTIONAL_LOCKS=0",
+    "GIT_TERMINAL_PROMPT=0",
+    "GIT_ALLOW_PROTOCOL=",  # no transport at all: a partial clone would fetch what a diff lacks
+    "GIT_NO_LAZY_FETCH=1",
+    "GIT_LFS_SKIP_SMUDGE=1",
+)
+_NO_PROGRAMS: Final = (
+    "core.fsmonitor=false",
+    "core.hooksPath=/dev/null",
+    "core.untrackedCache=false",
+    "submodule.recurse=false",
+    "gc.auto=0",
+    "maintenance.auto=false",
+)
+_FILTER_PARTS: Final = ("clean", "smudge", "process", "required")
+_DIFF: Final = (
+    *("diff", "--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--no-relative"),
+    *("--no-renames", "--src-prefix=a/", "--dst-prefix=b/", "--submodule=short"),
+    # Looking inside a submodule would obey the configuration that lies there.
+    "--ignore-submodules=dirty",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one git command left.
+
+    Attributes:
+        code: exit status; negative when it was stopped.
+        out: stdout, at most as long as was allowed.
+        cut: whether there was more.
+    """
+
+    code: int
+    out: bytes
+    err: str = ""
+    cut: bool = False
+
+    @property
+    def good(self) -> bool:
+        """Whether it succeeded and said all."""
+        return self.code == 0 and not self.cut
+
+    @property
+    def text(self) -> str:
+        """stdout as text that any encoder takes."""
+        return self.out.decode("utf-8", "replace").strip()
+
+
+@dataclass(slots=True)
+class Finding:
+    """What was found out about the code's repository.
+
+    Attributes:
+        facts: plain values; `commit`, and from level `diff` on `branch`, `dirty`, `remote`,
+            `root` (name of the folder), `upstream_commit`, `submodules`, `limits`.
+        patches: `diff.patch` and `upstream.patch`, unmasked.
+        problems: what could not be learned, and why.
+        root: the working tree.
+    """
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    patches: dict[str, bytes] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    root: Path | None = None
+
+
+class Git:
+    """Runs git in one folder, quickly or not at all.
+
+    After one command that took longer than `timeout_s` all others fail at once: a slow disk
+    delays a start by one timeout, not by ten.
+    """
+
+    def __init__(self, folder: Path, timeout_s: float = TIMEOUT_S) -> None:
+        self.folder, self.timeout_s = folder, timeout_s
+        self.late = False
+        self._overrides: list[str] = []
+
+    def ask(
+        self, *words: str, stdin: bytes = b"", limit_bytes: int = _ANSWER_LIMIT_BYTES
+    ) -> Answer:
+        """Run one command; never raises."""
+        if self.late:
+            return Answer(-signal.SIGKILL, b"", "git took too long")
+        options = [word for one in (*_NO_PROGRAMS, *self._overrides) for word in ("-c", one)]
+        unset = [word for name in _UNSET for word in ("-u", name)]
+        command = ["env", *unset, *_SET, "git", "--no-pager", *options, *words]
+        try:
+            answer = _run(command, self.folder, stdin, limit_bytes, self.timeout_s)
+        except OSError as error:
+            return Answer(_NOT_FOUND, b"", str(error))
+        self.late = answer.code == -signal.SIGKILL and not answer.cut
+        return answer
+
+    def configuration(self) -> list[tuple[str, str, str]]:
+        """Scope, key and value of every setting, in the order in which they count."""
+        parts = self.ask("config", "--list", "--show-scope", "-z").out.split(b"\0")
+        found = []
+        for scope, setting in zip(parts[::2], parts[1::2], strict=False):
+            key, _, value = os.fsdecode(setting).partition("\n")
+            found.append((scope.decode("ascii", "replace"), key, value))
+        return found
+
+    def silence_filters(self, configuration: Sequence[tuple[str, str, str]]) -> bool:
+        """Make git forget the filters that the repository itself defines.
+
+        Those of the person's own configuration stay: without them every file in Git LFS would
+        look changed.
+
+        Returns:
+            False when one has a name that git cannot be told: then leave the working tree alone.
+        """
+        own: dict[str, str] = {}
+        foreign: set[str] = set()
+        for scope, key, value in configuration:
+            if key.startswith("filter.") and key.rpartition(".")[2] in _FILTER_PARTS:
+                if scope in ("local", "worktree"):
+                    foreign.add(key)
+                else:
+                    own[key] = value
+        if not configuration or any("=" in key for key in foreign):
+            return False
+        for name in sorted({key.rpartition(".")[0] for key in foreign}):
+            for part in _FILTER_PARTS:
+                empty = "false" if part == "required" else ""
+                self._overrides.append(f"{name}.{part}={own.get(f'{name}.{part}', empty)}")
+        return True
+
+
+def _run(
+    command: list[str], folder: Path, stdin: bytes, limit_bytes: int, timeout_s: float
+) -> Answer:
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    pipes = _Pipes(process, stdin, limit_bytes)
+    finished = pipes.pump(time.monotonic() + timeout_s)
+    if not finished:
+        _kill(process)
+    pipes.close()
+    code = process.wait() if finished else -signal.SIGKILL
+    process.wait()
+    err = os.fsdecode(bytes(pipes.err)).strip()
+    return Answer(code, bytes(pipes.out[:limit_bytes]), err, len(pipes.out) > limit_bytes)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End git and what it started: a filter that lives on would keep the pipes open."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        process.kill()
+
+
+class _Pipes:
+    """The three pipes of a child, moved without a thread and with an end."""
+
+    def __init__(self, process: subprocess.Popen[bytes], stdin: bytes, limit_bytes: int) -> None:
+        self.out, self.err = bytearray(), bytearray()
+        self._process, self._limit_bytes = process, limit_bytes
+        self._left = memoryview(stdin)
+        self._selector = selectors.DefaultSelector()
+        for pipe, sink in ((process.stdout, self.out), (process.stderr, self.err)):
+            if pipe is not None:
+                self._selector.register(pipe, selectors.EVENT_READ, sink)
+        if process.stdin is not None:
+            os.set_blocking(process.stdin.fileno(), False)
+            self._selector.register(process.stdin, selectors.EVENT_WRITE)
+
+    def pump(self, deadline: float) -> bool:
+        """Whether the child closed its pipes and ended in time and within the limit."""
+        while self._selector.get_map():
+            left_s = deadline - time.monotonic()
+            if left_s <= 0 or len(self.out) > self._limit_bytes:
+                return False
+            for key, _ in self._selector.select(left_s):
+                self._move(key.fileobj, key.data)  # type: ignore[arg-type]  # registered above
+        try:
+            self._process.wait(max(deadline - time.monotonic(), 0.01))
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def _move(self, pipe: IO[bytes], sink: bytearray | None) -> None:
+        if sink is None:
+            try:
+                self._left = self._left[os.write(pipe.fileno(), self._left[:65536]) :]
+            except BrokenPipeError:
+                self._left = self._left[:0]
+            if not self._left:
+                self._selector.unregister(pipe)
+                pipe.close()
+            return
+        piece = os.read(pipe.fileno(), 65536)
+        if piece and len(self.err) < _ANSWER_LIMIT_BYTES:
+            sink += piece
+        else:
+            self._selector.unregister(pipe)
+
+    def close(self) -> None:
+        self._selector.close()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None and not pipe.closed:
+                pipe.close()
+
+
+# ------------------------------------------------------------------ what was found
+def utf8(text: str) -> str:
+    """The same text where it is valid; bytes of a file name that are not UTF-8 escaped."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def commit_of(git: Git) -> tuple[str, str]:
+    """The commit that is checked out, and what keeps it from being known, one of them empty."""
+    answer = git.ask("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+    if answer.good:
+        return answer.text, ""
+    return "", _why_not(answer, git.folder)
+
+
+def _why_not(answer: Answer, folder: Path) -> str:
+    if answer.code == _NOT_FOUND:
+        return "git is not installed"
+    if answer.code < 0:
+        return f"git took too long in {folder}"
+    if "dubious ownership" in answer.err or "unsafe repository" in answer.err:
+        return (
+            f"git does not trust {folder}, which belongs to another user;"
+            f" if you do: git config --global --add safe.directory {folder}"
+        )
+    if "not a git repository" in answer.err:
+        return f"{folder} is in no git repository"
+    first = answer.err.partition("\n")[0].removeprefix("fatal: ")
+    return f"git: {first}" if first else f"the repository of {folder} has no commit yet"
+
+
+def look(folder: Path, *, full: bool, timeout_s: float = TIMEOUT_S) -> Finding:
+    """Learn about the repository that `folder` stands in.
+
+    Args:
+        full: all there is to know; otherwise the commit and nothing else.
+        timeout_s: seconds that one git command may take.
+    """
+    git = Git(folder, timeout_s)
+    found = Finding()
+    commit, why_not = commit_of(git)
+    if commit:
+        found.facts["commit"] = commit
+    # Without saving of code, a script that stands in no repository deserves no remark.
+    elif full or "trust" in why_not or "too long" in why_not:
+        found.problems.append(why_not)
+    if full and (commit or "no commit yet" in why_not):
+        _look_closer(git, found)
+    return found
+
+
+def _look_closer(git: Git, found: Finding) -> None:
+    configuration = git.configuration()
+    settings = {key: value for _, key, value in configuration}
+    branch = git.ask("symbolic-ref", "--quiet", "--short", "HEAD").text
+    if branch:
+        found.facts["branch"] = branch
+    remote = _remote(settings, branch)
+    if remote:
+        found.facts["remote"] = utf8(mask_url(remote))
+    top = git.ask("rev-parse", "--show-toplevel")
+    if not top.good:
+        found.problems.append(f"{git.folder} is no working tree: there is nothing to compare")
+        return
+    found.root = git.folder = Path(os.fsdecode(top.out.removesuffix(b"\n")))
+    found.facts["root"] = utf8(found.root.name)
+    if not git.silence_filters(configuration):
+        found.problems.append(
+            "the repository's configuration does not let git compare files without running"
+            " programs that it names; no patch was saved"
+        )
+        return
+    _patches(git, found)
+    _submodules(git, found)
+
+
+def _remote(settings: Mapping[str, str], branch: str) -> str:
+    """Where the branch is pushed to, else `origin`, else any remote; empty when there is none."""
+    urls = {
+        key[len("remote.") : -len(".url")]: value
+        for key, value in settings.items()
+        if key.startswith("remote.") and key.endswith(".url")
+    }
+    for name in (settings.get(f"branch.{branch}.remote", ""), "origin", *urls):
+        if name in urls:
+            return urls[name]
+    return ""
+
+
+def _patches(git: Git, found: Finding) -> None:
+    base = "HEAD" if "commit" in found.facts else _empty_tree(git)
+    patch = diff(git, base, found, "diff.patch")
+    found.facts["dirty"] = patch != b""
+    upstream = _unpushed_since(git) if "commit" in found.facts else ""
+    if upstream:
+        found.facts["upstream_commit"] = upstream
+        diff(git, upstream, found, "upstream.patch")
+
+
+def _empty_tree(git: Git) -> str:
+    return git.ask("hash-object", "-t", "tree", "--stdin").text
+
+
+def diff(git: Git, base: str, found: Finding, name: str) -> bytes | None:
+    """Put the patch from `base` to the working tree into `found`.
+
+    One that is too long is tried without the contents of binary files, then left out; both are
+    said in `facts["limits"]`.
+
+    Returns:
+        The patch, or None when it could not be made.
+    """
+    answer = git.ask(*_DIFF, base, "--", limit_bytes=PATCH_LIMIT_BYTES)
+    if answer.cut:
+        said = f"over {PATCH_LIMIT_BYTES} bytes with binary files, which are left out"
+        words = (word for word in _DIFF if word != "--binary")
+        answer = git.ask(*words, base, "--", limit_bytes=PATCH_LIMIT_BYTES)
+        if answer.cut:
+            said = f"over {PATCH_LIMIT_BYTES} bytes, and left out"
+        found.facts.setdefault("limits", {})[name] = said
+        found.problems.append(f"{name} is {said}")
+    if answer.cut:
+        return None
+    if not answer.good:
+        found.problems.append(f"{name} could not be made: {_why_not(answer, git.folder)}")
+        return None
+    if answer.out:
+        found.patches[name] = answer.out
+    return answer.out
+
+
+def _unpushed_since(git: Git) -> str:
+    """The last commit that a remote has too, if HEAD itself is on none; else empty."""
+    if not git.ask("rev-list", "--max-count=1", "HEAD", "--not", "--remotes").text:
+        return ""
+    newest = git.ask(
+        *("for-each-ref", "--sort=-committerdate", "--count=20", "--format=%(refname)"),
+        "refs/remotes",
+    ).text.split("\n")
+    for candidate in ("@{upstream}", "refs/remotes/origin/HEAD", *filter(None, newest)):
+        answer = git.ask("merge-base", "HEAD", candidate)
+        if answer.good and answer.text:
+            return answer.text
+    return ""
+
+
+def _submodules(git: Git, found: Finding) -> None:
+    """Note the submodules' commits, and say which of them have changes that no patch holds."""
+    listed = git.ask("ls-files", "--stage", "-z").out.split(b"\0")
+    for row in listed:
+        facts, _, raw_path = row.partition(b"\t")
+        if not facts.startswith(b"160000 "):
+            continue
+        path = os.fsdecode(raw_path)
+        inner = found.root / path if found.root is not None else Path(path)
+        if not (inner / ".git").exists():
+            continue
+        own = Git(inner, git.timeout_s)
+        commit = commit_of(own)[0]
+        found.facts.setdefault("submodules", {})[utf8(path)] = commit
+        if _is_changed(own):
+            found.problems.append(f"changes inside the submodule {utf8(path)} are not saved")
+
+
+def _is_changed(git: Git) -> bool:
+    if not git.silence_filters(git.configuration()):
+        return False
+    return git.ask(*_DIFF, "--quiet", "HEAD", "--").code == 1
+
+
+# ------------------------------------------------------------------ files
+def listed_files(folder: Path, *, tracked: bool) -> list[str] | None:
+    """Files below `folder` that git does not ignore, relative to it; None without a repository.
+
+    Args:
+        tracked: those that git tracks too; otherwise the untracked ones alone.
+    """
+    kinds = ("--cached", "--others") if tracked else ("--others",)
+    answer = Git(folder).ask("ls-files", "-z", *kinds, "--exclude-standard")
+    if not answer.good and not answer.cut:
+        return None
+    # What stands after the last NUL is a name that the limit cut, or nothing.
+    return [os.fsdecode(raw) for raw in answer.out.split(b"\0")[:-1]]
+
+
+def untracked(root: Path, problems: list[str]) -> list[tuple[str, bytes]]:
+    """Files of a working tree that git neither tracks nor ignores, as paths and contents.
+
+    Links, special files, nested repositories and what is over a limit are named in `problems`.
+    """
+    files: list[tuple[str, bytes]] = []
+    total_bytes = 0
+    for path in listed_files(root, tracked=False) or []:
+        if len(files) >= UNTRACKED_LIMIT_FILES or total_bytes >= UNTRACKED_LIMIT_BYTES:
+            problems.append(f"untracked files from {utf8(path)} on are not saved: too many")
+            break
+        content = read_plain(root / path, UNTRACKED_FILE_LIMIT_BYTES)
+        if content is None:
+            problems.append(f"untracked {utf8(path)} is not saved: too long, or no plain file")
+            continue
+        total_bytes += len(content)
+        files.append((path, content))
+    return files
+
+
+def read_plain(path: Path, limit_bytes: int) -> bytes | None:
+    """The content of a regular file of at most so many bytes; None for all else."""
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with open(number, "rb") as file:  # noqa: PTH123  # a descriptor, opened without following links
+        try:
+            if not stat.S_ISREG(os.fstat(number).st_mode):
+                return None
+            content = file.read(limit_bytes + 1)
+        except OSError:
+            return None
+    return content if len(content) <= limit_bytes else None
