@@ -208,12 +208,13 @@ def _attribute(module: Any, name: str) -> str:
     return str(value)[:100] if isinstance(value, str) else ""
 
 
-def folder_in_repository(folder: Path, root: Path | None) -> str:
-    """The working folder as a path from the repository's root; its name alone outside of one."""
+def folder_in_repository(folder: Path) -> str:
+    """The working folder as a path from its repository's root; its name alone outside of one."""
     resolved = folder.resolve()
-    if root is not None and resolved.is_relative_to(root.resolve()):
-        return resolved.relative_to(root.resolve()).as_posix()
-    return resolved.name
+    for root in (resolved, *resolved.parents):
+        if (root / ".git").exists():
+            return utf8(resolved.relative_to(root).as_posix())
+    return utf8(resolved.name)
 
 
 def host_facts(account: str) -> dict[str, str]:
