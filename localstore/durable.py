@@ -5,9 +5,13 @@ What returns here would survive a power cut. Appending to a segment is for `loca
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import re
 import secrets
+import sys
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from localstore.layout import DIRECTORY_MODE, FILE_MODE
@@ -18,6 +22,19 @@ if TYPE_CHECKING:
 TEMPORARY_PREFIX: Final = ".tmp-"
 # Some network file systems cannot sync a folder; their rename is as durable as they are.
 _NO_FSYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES})
+
+# Where syncfs() is known to reach the disk: FUSE, for one, takes the call and does nothing.
+_SYNCABLE: Final = frozenset(
+    {
+        0xEF53,  # ext2, ext3, ext4
+        0x58465342,  # xfs
+        0x9123683E,  # btrfs
+        0xF2F52010,  # f2fs
+        0x2FC12FC1,  # zfs
+        0x01021994,  # tmpfs
+    }
+)
+_SYNCFS_TELLS_ERRORS: Final = (5, 8)  # before this version of Linux it returned 0 whatever happened
 
 
 def make_folder(path: Path) -> Path:
@@ -45,7 +62,52 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-def write_all(handle: int, content: bytes | memoryview, offset: int) -> None:
+@cache
+def _libc() -> ctypes.CDLL | None:
+    """The C library, where it has a syncfs() that tells when it failed."""
+    if sys.platform != "linux":
+        return None
+    version = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    if version is None or tuple(map(int, version.groups())) < _SYNCFS_TELLS_ERRORS:
+        return None
+    library = ctypes.CDLL(None, use_errno=True)
+    return library if hasattr(library, "syncfs") and hasattr(library, "fstatfs") else None
+
+
+def sync_disk(handle: int) -> bool:
+    """Make everything that was written to the file system of an open folder durable, at once.
+
+    Args:
+        handle: opened before the first of the writes, or an error of theirs would not be told.
+
+    Returns:
+        False when nothing was done: this system, or this file system, cannot promise it.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    library = _libc()
+    if library is None:
+        return False
+    facts = (ctypes.c_long * 64)()
+    if library.fstatfs(handle, facts) or facts[0] not in _SYNCABLE:
+        return False
+    if library.syncfs(handle):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return True
+
+
+def sync_file(path: Path) -> None:
+    """Make the bytes of a file durable that was written and closed."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_all(handle: int, content: bytes | bytearray | memoryview, offset: int) -> None:
     """Write every byte at `offset`, however short the single writes turn out.
 
     Raises:
@@ -59,20 +121,31 @@ def write_all(handle: int, content: bytes | memoryview, offset: int) -> None:
         view, offset = view[done:], offset + done
 
 
-def _temporary(path: Path, content: bytes) -> Path:
+def _temporary(path: Path, content: bytes, *, sync: bool = True) -> Path:
     make_folder(path.parent)
     temporary = path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     handle = os.open(temporary, flags, FILE_MODE)
     try:
         write_all(handle, content, 0)
-        os.fsync(handle)
+        if sync:
+            os.fsync(handle)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     finally:
         os.close(handle)
     return temporary
+
+
+def replace_cache(path: Path, content: bytes) -> None:
+    """`replace_file` for what may be lost: after a power cut it may be old, empty or gone."""
+    temporary = _temporary(path, content, sync=False)
+    try:
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def replace_file(path: Path, content: bytes) -> None:

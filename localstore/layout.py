@@ -96,6 +96,12 @@ def log_name(subject: str, segment: str) -> str:
     return f"runs/{subject}/{segment}.log"
 
 
+def object_name(object_id: bytes) -> str:
+    """Name of an object."""
+    name = object_id.hex()
+    return f"objects/{name[:2]}/{name}"
+
+
 def check_label(what: str, label: str) -> str:
     """A name that people give: a project, an entity, a run's id, a remote, a group.
 
@@ -150,6 +156,11 @@ class ProjectPaths:
     def runs(self) -> Path:
         """Segments, in a folder for each run."""
         return self.root / "runs"
+
+    @property
+    def objects(self) -> Path:
+        """Objects, in a folder for each first byte of their ids."""
+        return self.root / "objects"
 
     @property
     def receipts(self) -> Path:

@@ -1,0 +1,1 @@
+"""Contents as objects: cut, known again, sealed, durable; and back into files."""

@@ -1,0 +1,299 @@
+"""Turns chunks into objects, by some threads at once: known again, or sealed and made durable.
+
+Memory is bounded by the slabs that hold chunks: who has none left waits. Groups of new objects
+become durable in the background while the next chunks are sealed.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from typing import TYPE_CHECKING, Final
+
+import zstandard
+
+from localstore import crypto
+from localstore.errors import LocalStoreError, StoreError
+from localstore.format.objects import seal_object
+from localstore.store.objects import Group, ObjectFiles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from localstore.project import Project
+    from localstore.store.chunks import ChunkIndex
+
+_LEVEL: Final = 1
+_BATCH_BYTES: Final = 96 * 1024 * 1024
+_SAMPLE_BYTES: Final = 16 * 1024  # four of these are tried before a whole chunk is compressed
+_WORTH: Final = 0.97
+_LEAST_THREADS, _MOST_THREADS = 2, 8
+
+
+def thread_count() -> int:
+    """How many threads seal or restore: one for each processor that we may use, 2 to 8."""
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:  # pragma: no cover - macOS
+        count = os.cpu_count() or 1
+    return max(_LEAST_THREADS, min(_MOST_THREADS, count))
+
+
+class Slot:
+    """The object of one chunk, once it is known."""
+
+    __slots__ = ("key", "length", "object_id")
+
+    def __init__(self, length: int) -> None:
+        self.object_id = self.key = b""
+        self.length = length
+
+
+class Slab:
+    """A buffer that chunks are views of; goes back when the last of its users lets go."""
+
+    __slots__ = ("_home", "_lock", "_users", "view")
+
+    def __init__(self, size: int, home: queue.SimpleQueue[Slab]) -> None:
+        self.view = memoryview(bytearray(size))
+        self._home, self._users, self._lock = home, 0, threading.Lock()
+
+    def hold(self) -> None:
+        """One more user."""
+        with self._lock:
+            self._users += 1
+
+    def release(self) -> None:
+        """One user less."""
+        with self._lock:
+            self._users -= 1
+            done = self._users == 0
+        if done:
+            self._home.put(self)
+
+
+class _Batch:
+    """Objects that become durable together, and all ids that were relied on meanwhile."""
+
+    def __init__(self, files: ObjectFiles) -> None:
+        self.group = Group(files)
+        self.fresh: list[bytes] = []
+        self.size = self.users = 0
+
+
+def worth_compressing(chunk: memoryview) -> bool:
+    """Whether samples of a chunk become smaller."""
+    size = len(chunk)
+    if size <= 4 * _SAMPLE_BYTES:
+        return True
+    step = size // 4
+    sample = b"".join(chunk[at : at + _SAMPLE_BYTES] for at in range(0, 4 * step, step))
+    return len(zstandard.ZstdCompressor(level=_LEVEL).compress(sample)) < _WORTH * len(sample)
+
+
+class Sealer:
+    """Seals chunks of one class into objects of one project.
+
+    Use as a context manager: leaving it by an error removes what has no name yet.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        data_class: int,
+        index: ChunkIndex,
+        refer: Callable[[Sequence[bytes]], None],
+        *,
+        threads: int = 0,
+    ) -> None:
+        """`refer`: called in the caller's thread. `threads`: 0 seals in the caller's thread."""
+        self.files = ObjectFiles(project.paths)
+        self._dedup, self._class, self._index = project.dedup, int(data_class), index
+        self._refer = refer
+        self._changed = threading.Condition()
+        self._relied: set[bytes] = set()
+        self._batch = _Batch(self.files)
+        self._error: BaseException | None = None
+        self._jobs: queue.SimpleQueue[tuple[memoryview, Slot, Slab] | None] = queue.SimpleQueue()
+        self._full: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
+        self._durable: queue.SimpleQueue[list[bytes]] = queue.SimpleQueue()
+        self._threads = self._start(threads) if threads else []
+
+    def _start(self, count: int) -> list[threading.Thread]:
+        loops = [self._seal_jobs] * count + [self._commit_batches]
+        threads = [threading.Thread(target=loop, daemon=True) for loop in loops]
+        started: list[threading.Thread] = []
+        try:
+            for thread in threads:
+                thread.start()
+                started.append(thread)
+        except RuntimeError:
+            # The interpreter is shutting down: `finish` at exit seals alone.
+            self._stop(started)
+            return []
+        return started
+
+    def _stop(self, threads: list[threading.Thread]) -> None:
+        for _ in threads:
+            self._jobs.put(None)
+        for thread in threads[:-1]:
+            thread.join()
+        self._full.put(None)
+        if threads:
+            threads[-1].join()
+
+    def __enter__(self) -> Sealer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._error = self._error or error
+        self._stop(self._threads)
+        self._threads = []
+        self._batch.group.close()
+
+    # -------------------------------------------------------------- the caller's thread
+    def submit(self, chunk: memoryview, slab: Slab) -> Slot:
+        """Have a chunk sealed; its slot is filled when `finish` returns.
+
+        Raises:
+            StoreError: the disk refused one of the chunks before.
+        """
+        self._check()
+        slot = Slot(len(chunk))
+        if not self._threads:
+            self.seal(chunk, slot)
+        else:
+            slab.hold()
+            self._jobs.put((chunk, slot, slab))
+        if self._batch.size >= _BATCH_BYTES:
+            self._close_batch()
+        self._refer_durable()
+        return slot
+
+    def finish(self) -> None:
+        """Wait until every slot is filled, and every object durable and referred to.
+
+        Raises:
+            StoreError: the disk refused.
+        """
+        threads, self._threads = self._threads, []
+        if threads:
+            for _ in threads[:-1]:
+                self._jobs.put(None)
+            for thread in threads[:-1]:
+                thread.join()
+            self._full.put(self._batch)
+            self._full.put(None)
+            threads[-1].join()
+            self._batch = _Batch(self.files)
+        else:
+            self._close_batch()
+        self._check()
+        self._refer_durable()
+
+    def _close_batch(self) -> None:
+        with self._changed:
+            batch, self._batch = self._batch, _Batch(self.files)
+        if self._threads:
+            self._full.put(batch)
+        else:
+            self._commit(batch)
+            self._check()
+
+    def _refer_durable(self) -> None:
+        while not self._durable.empty():
+            ids = self._durable.get()
+            if ids:
+                self._refer(ids)
+
+    def _check(self) -> None:
+        if isinstance(self._error, OSError):
+            raise StoreError(
+                f"the disk refused an object: {self._error}",
+                hint="nothing was lost; free some space and do it again",
+            ) from self._error
+        if self._error is not None:
+            raise self._error
+
+    # -------------------------------------------------------------- any thread
+    def seal(self, chunk: memoryview, slot: Slot) -> None:
+        """Find or make the object of a chunk."""
+        name = crypto.chunk_hash(self._dedup, self._class, chunk)
+        known = self._index.get(name)
+        if known is not None:
+            if self.rely(known[0]):
+                slot.object_id, slot.key = known
+                return
+            self._index.forget(name)
+        compressor = None
+        if worth_compressing(chunk):
+            compressor = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True)
+        made = seal_object(self._class, chunk, self._dedup, compressor)
+        batch = self._enter()
+        try:
+            batch.group.put(made.id, made.raw)
+        finally:
+            self._leave(batch, made.id, len(made.raw))
+        self._index.put(name, made.id, made.key)
+        slot.object_id, slot.key = made.id, made.key
+
+    def rely(self, object_id: bytes) -> bool:
+        """Use an object that is here; False when it is gone."""
+        if object_id in self._relied:
+            return True
+        batch, here = self._enter(), False
+        try:
+            here = batch.group.hold(object_id)
+        finally:
+            self._leave(batch, object_id if here else b"", 0)
+        return here
+
+    def _enter(self) -> _Batch:
+        with self._changed:
+            self._batch.users += 1
+            return self._batch
+
+    def _leave(self, batch: _Batch, object_id: bytes, size: int) -> None:
+        with self._changed:
+            batch.users -= 1
+            batch.size += size
+            if object_id and object_id not in self._relied:
+                self._relied.add(object_id)
+                batch.fresh.append(object_id)
+            self._changed.notify_all()
+
+    def _seal_jobs(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            chunk, slot, slab = job
+            try:
+                if self._error is None:
+                    self.seal(chunk, slot)
+            except BaseException as error:  # noqa: BLE001 - it belongs to the caller's thread
+                self._error = self._error or error
+            finally:
+                del chunk, job
+                slab.release()
+
+    def _commit_batches(self) -> None:
+        while (batch := self._full.get()) is not None:
+            self._commit(batch)
+
+    def _commit(self, batch: _Batch) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: batch.users == 0)
+        try:
+            if self._error is None:
+                batch.group.commit()
+                self._durable.put(batch.fresh)
+        except (OSError, LocalStoreError) as error:
+            self._error = self._error or error
+        finally:
+            batch.group.close()

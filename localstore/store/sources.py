@@ -1,0 +1,163 @@
+"""What is taken into the store: files that people name, opened with care.
+
+Nothing but regular files is ever opened: a pipe would block, a device may act. A symbolic link
+stands for the file that it points to.
+"""
+
+from __future__ import annotations
+
+import os
+import stat as stat_module
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from localstore.errors import LocalStoreError, NotFound, NotPermitted, StoreError, UsageError
+from localstore.store.filecache import Facts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# O_NONBLOCK: between the look and the open somebody may have put a pipe there.
+_OPEN: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_KINDS: Final = {
+    stat_module.S_IFDIR: "a directory",
+    stat_module.S_IFIFO: "a named pipe",
+    stat_module.S_IFSOCK: "a socket",
+    stat_module.S_IFCHR: "a device",
+    stat_module.S_IFBLK: "a device",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file of a version to be.
+
+    Attributes:
+        path: inside the version, with `/`.
+        file: where it is, or its content.
+        expected: what the file was when it was named; a difference is told, not refused.
+    """
+
+    path: str
+    file: Path | bytes = field(repr=False)
+    expected: os.stat_result | Facts | None = None
+
+    def differs(self, facts: Facts) -> bool:
+        """Whether the file is not the one that was named."""
+        if self.expected is None:
+            return False
+        named = self.expected if isinstance(self.expected, Facts) else Facts.of(self.expected)
+        now = (facts.size, facts.mtime_ns, facts.inode)
+        return (named.size, named.mtime_ns, named.inode) != now
+
+
+def look(file: Path) -> os.stat_result:
+    """Stat a regular file.
+
+    Raises:
+        NotFound, NotPermitted, UsageError, StoreError: missing, unreadable, a directory, a pipe …
+    """
+    try:
+        found = file.stat()
+    except (OSError, ValueError) as error:
+        raise _refusal(file, error) from None
+    _check_kind(file, found)
+    return found
+
+
+def open_file(file: Path) -> tuple[int, os.stat_result]:
+    """Open a regular file for reading; the caller closes the handle.
+
+    Raises:
+        NotFound, NotPermitted, UsageError, StoreError: as `look`.
+    """
+    try:
+        handle = os.open(file, _OPEN)
+    except (OSError, ValueError) as error:
+        raise _refusal(file, error) from None
+    try:
+        found = os.fstat(handle)
+        _check_kind(file, found)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle, found
+
+
+def _check_kind(file: Path, found: os.stat_result) -> None:
+    kind = stat_module.S_IFMT(found.st_mode)
+    if kind != stat_module.S_IFREG:
+        what = _KINDS.get(kind, "no regular file")
+        raise UsageError(f"{str(file)!r} is {what}, want a regular file")
+
+
+def _refusal(file: Path, error: OSError | ValueError) -> LocalStoreError:
+    name = repr(str(file))
+    if isinstance(error, ValueError):
+        return UsageError(f"{name} is no file name: {error}")
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        gone = file.is_symlink()
+        return NotFound(f"{name} is a link to nothing" if gone else f"there is no file {name}")
+    if isinstance(error, PermissionError):
+        return NotPermitted(f"{name} cannot be read: {error.strerror}", hint="check its mode")
+    return StoreError(f"{name} cannot be read: {error.strerror}")
+
+
+def unstable(source: Source) -> UsageError:
+    """What is raised about a file that changed whenever it was read."""
+    return UsageError(
+        f"{str(source.file)!r} changes while it is read",
+        hint="wait until its writer is done, or copy it first",
+    )
+
+
+# ------------------------------------------------------------------ folders
+def walk(root: Path) -> list[tuple[str, Path]]:
+    """Every file below a folder, as (path inside it with `/`, file), sorted by the bytes of paths.
+
+    Symbolic links to files and folders are followed.
+
+    Raises:
+        UsageError: `root` is no folder; or, by name: a folder that leads back to itself, a socket,
+            pipe or device, or a name that is not valid UTF-8.
+        NotFound, NotPermitted: a link to nothing; a folder that cannot be listed.
+    """
+    if not root.is_dir():
+        if root.exists():
+            raise UsageError(f"{str(root)!r} is no folder")
+        raise NotFound(f"there is no folder {str(root)!r}")
+    found = list(_below(str(root), "", {}))
+    return sorted(found, key=lambda one: one[0].encode())
+
+
+def _below(
+    folder: str, inside: str, above: dict[tuple[int, int], str]
+) -> Iterator[tuple[str, Path]]:
+    here = Path(folder).stat()
+    identity = (here.st_dev, here.st_ino)
+    if identity in above:
+        raise UsageError(f"{folder!r} leads back to {above[identity]!r}", hint="remove the link")
+    above = {**above, identity: folder}
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        raise _refusal(Path(folder), error) from None
+    for entry in entries:
+        path = _inside(inside, entry)
+        if entry.is_dir():
+            yield from _below(entry.path, f"{path}/", above)
+            continue
+        if entry.is_symlink() or not entry.is_file():
+            look(Path(entry.path))
+        yield path, Path(entry.path)
+
+
+def _inside(inside: str, entry: os.DirEntry[str]) -> str:
+    try:
+        entry.name.encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"{os.fsencode(entry.path)!r} is not valid UTF-8", hint="rename the file"
+        ) from None
+    return inside + entry.name
