@@ -8,6 +8,7 @@ own* configuration defines (Git LFS) are. Nothing is written, nothing is fetched
 from __future__ import annotations
 
 import os
+import re
 import selectors
 import signal
 import stat
@@ -48,10 +49,14 @@ _NO_PROGRAMS: Final = (
     "core.fsmonitor=false",
     "core.hooksPath=/dev/null",
     "core.untrackedCache=false",
+    "diff.autoRefreshIndex=false",
     "submodule.recurse=false",
     "gc.auto=0",
     "maintenance.auto=false",
 )
+# Git shows a file that was touched and not changed by a head without a body, unless it may write
+# the index.
+_UNCHANGED: Final = re.compile(rb"^diff --git .*\n(?=diff --git |\Z)", re.MULTILINE)
 _FILTER_PARTS: Final = ("clean", "smudge", "process", "required")
 _DIFF: Final = (
     *("diff", "--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--no-relative"),
@@ -161,10 +166,9 @@ class Git:
                     own[key] = value
         if not configuration or any("=" in key for key in foreign):
             return False
-        for name in sorted({key.rpartition(".")[0] for key in foreign}):
-            for part in _FILTER_PARTS:
-                empty = "false" if part == "required" else ""
-                self._overrides.append(f"{name}.{part}={own.get(f'{name}.{part}', empty)}")
+        for key in sorted(foreign):
+            empty = "false" if key.endswith(".required") else ""
+            self._overrides.append(f"{key}={own.get(key, empty)}")
         return True
 
 
@@ -375,9 +379,10 @@ def diff(git: Git, base: str, found: Finding, name: str) -> bytes | None:
     if not answer.good:
         found.problems.append(f"{name} could not be made: {_why_not(answer, git.folder)}")
         return None
-    if answer.out:
-        found.patches[name] = answer.out
-    return answer.out
+    patch = _UNCHANGED.sub(b"", answer.out)
+    if patch:
+        found.patches[name] = patch
+    return patch
 
 
 def _unpushed_since(git: Git) -> str:
@@ -416,7 +421,8 @@ def _submodules(git: Git, found: Finding) -> None:
 def _is_changed(git: Git) -> bool:
     if not git.silence_filters(git.configuration()):
         return False
-    return git.ask(*_DIFF, "--quiet", "HEAD", "--").code == 1
+    answer = git.ask(*_DIFF, "HEAD", "--")
+    return answer.cut or _UNCHANGED.sub(b"", answer.out) != b""
 
 
 # ------------------------------------------------------------------ files
@@ -460,11 +466,13 @@ def read_plain(path: Path, limit_bytes: int) -> bytes | None:
         number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
-    with open(number, "rb") as file:  # noqa: PTH123  # a descriptor, opened without following links
-        try:
-            if not stat.S_ISREG(os.fstat(number).st_mode):
-                return None
-            content = file.read(limit_bytes + 1)
-        except OSError:
+    try:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
             return None
+        with os.fdopen(number, "rb", closefd=False) as file:
+            content = file.read(limit_bytes + 1)
+    except OSError:
+        return None
+    finally:
+        os.close(number)
     return content if len(content) <= limit_bytes else None
