@@ -29,7 +29,7 @@ _STRING: Final = re.compile(rf"\x1b[\]PX^_][^\x07\x1b]{{0,{_MAX_SEQUENCE}}}(?:\x
 _STRING_BEGUN: Final = re.compile(rf"\x1b[\]PX^_][^\x07\x1b]{{0,{_MAX_SEQUENCE}}}\x1b?\Z")
 _SHORT: Final = re.compile(r"\x1b[ -/]{0,8}[0-~]")
 _SHORT_BEGUN: Final = re.compile(r"\x1b[ -/]{0,8}\Z")
-_CELL: Final = re.compile(r"(?:\x1b\[[0-?]*m)*[^\x1b]")
+_CELL: Final = re.compile(r"((?:\x1b\[[0-?]*m)*)([^\x1b]|\Z)")
 
 
 class _Row:
@@ -48,8 +48,9 @@ class _Row:
         self.changed_at = now
 
     def cells(self) -> tuple[list[str], str]:
+        """The characters, each with the colours before it; and the colours after the last."""
         found = _CELL.findall(self.text)
-        return found, self.text[sum(map(len, found)) :]
+        return [a + b for a, b in found if b], "".join(a for a, b in found if not b)
 
     def write(self, text: str, now: float) -> None:
         if self.col > self.width:
@@ -244,6 +245,7 @@ class Lines:
         if self._at + 1 < len(self._rows):
             self._at += 1
         else:
+            self._rows[-1].wrote = True
             self._rows.append(_Row(wrote=True, now=now))
             self._at += 1
             self._calm += 1
