@@ -1,0 +1,74 @@
+"""Changes to what is logged: aliases, tags, descriptions, times to live, deletion."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from localstore.artifacts import numbers
+from localstore.artifacts.session import Session, state_of
+from localstore.artifacts.unreferenced import unreferenced
+from localstore.errors import NotPermitted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from localstore.project import Project
+    from localstore.settings import Settings
+
+
+def edit(
+    project: Project,
+    name: str,
+    operation: dict[str, Any],
+    options: Settings,
+    warn: Callable[[str], None],
+) -> None:
+    """Change aliases, tags, description, metadata or time to live; durable on return.
+
+    Args:
+        operation: see docs/format.md, section 7.
+
+    Raises:
+        StoreError: the disk refused.
+    """
+    project.ensure_cert()
+    with numbers.turn(project, project.artifact_subject(name)):
+        state = state_of(project, name, options)
+        with Session(project, name, state.type or "unspecified", options, warn) as session:
+            session.edit(operation, state.tips)
+
+
+def delete_version(
+    project: Project, name: str, digest: bytes, options: Settings, warn: Callable[[str], None]
+) -> None:
+    """Delete a version; its bytes are free for the collector unless something else has them.
+
+    Raises:
+        NotPermitted: a machine that may only write.
+        StoreError: the disk refused.
+    """
+    _check_may_delete(project)
+    edit(project, name, {"delete": digest}, options, warn)
+    release(project, name, options, warn)
+
+
+def release(project: Project, name: str, options: Settings, warn: Callable[[str], None]) -> int:
+    """Cancel the references of all that no version needs any more; returns how many frames.
+
+    Raises:
+        NotPermitted: a machine that may only write.
+        StoreError: the disk refused.
+    """
+    _check_may_delete(project)
+    state = state_of(project, name, options)
+    frames = unreferenced(project, state)
+    if frames:
+        with Session(project, name, state.type or "unspecified", options, warn) as session:
+            session.cancel(frames)
+            session.flush()
+    return len(frames)
+
+
+def _check_may_delete(project: Project) -> None:
+    if not project.can_read:
+        raise NotPermitted("this machine may log artifacts and delete none")
