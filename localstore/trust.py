@@ -171,6 +171,16 @@ class ProjectState:
             return Verdict(Belief.REFUSED, "signed by another device than its certificate names")
         return self.judge_device(device, header.started_us)
 
+    def judge_cancel(self, header: SegmentHeader) -> Verdict:
+        """Whether what a segment cancels (UNREF frames) counts: when trusted, for deleting.
+
+        A machine that only writes could make the objects of others vanish, so it has no say.
+        """
+        device = self.devices.get(header.cert)
+        if device is not None and device.deposit:
+            return Verdict(Belief.REFUSED, "by a machine that only writes")
+        return self.judge(header)
+
     def judge_device(self, device: Device, when_us: int) -> Verdict:
         """Whether what a device signed at `when_us` (its own claim) may be believed."""
         if device.user not in self.ever_members:

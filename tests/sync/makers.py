@@ -14,6 +14,7 @@ from localstore.layout import HomePaths, ProjectPaths
 from localstore.remotes import add_remote
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 NOW_US = 1_800_000_000_000_000
@@ -134,6 +135,91 @@ class Project:
         write(self.paths.root / "objects" / name.hex()[:2] / name.hex(), content)
         return name
 
+    def writer(
+        self, kind: CertKind = CertKind.DEVICE, not_after_us: int = 0
+    ) -> tuple[bytes, bytes]:
+        """Another device of this user: its seed, and the hash of its certificate."""
+        seed = secrets.token_bytes(32)
+        user = crypto.digest(spec.LABEL_USER, crypto.sign_public(self.user_seed), size=16)
+        body = {"user": user, "generation": 1, "sign": crypto.sign_public(seed)}
+        if kind == CertKind.DEPOSIT:
+            body |= {"not_after": not_after_us, "on_behalf_of": user}
+            raw = _cert(self.user_seed, kind, body, bytes.fromhex(self.id))
+        else:
+            raw = _cert(self.user_seed, kind, {**body, "box": bytes(32), "name": b"sealed"})
+        write(self.paths.certs / signed.file_hash(raw).hex(), raw)
+        return seed, signed.file_hash(raw)
+
+
+class Log:
+    """A log with frames in order, references and heads that fit, as a writer appends them."""
+
+    def __init__(
+        self,
+        project: Project,
+        subject: str,
+        data_class: int = DataClass.ARTIFACTS,
+        *,
+        writer: tuple[bytes, bytes] | None = None,
+    ) -> None:
+        self.seed, cert = writer or (project.device_seed, project.cert)
+        self.id, self.count = secrets.token_bytes(16), 0
+        header = segment.SegmentHeader(
+            data_class=data_class,
+            project=bytes.fromhex(project.id),
+            subject=bytes.fromhex(subject),
+            segment=self.id,
+            writer=secrets.token_bytes(16),
+            pair=secrets.token_bytes(32),
+            device=crypto.sign_public(self.seed),
+            cert=cert,
+            epoch=1,
+            started_us=NOW_US,
+            policy_tag=bytes(16),
+            supersedes=segment.NOTHING_SUPERSEDED,
+            commitment=bytes(32),
+            sealed_key=bytes(112),
+        )
+        raw = header.encode(self.seed)
+        self.path = write(project.paths.runs / subject / f"{self.id.hex()}.log", raw)
+        self.chain = segment.first_chain(raw)
+
+    @property
+    def name(self) -> str:
+        """Relative to the project."""
+        return f"runs/{self.path.parent.name}/{self.path.name}"
+
+    def append(self, raw: bytes) -> int:
+        """One more frame; returns its index."""
+        with self.path.open("ab") as file:
+            file.write(raw)
+        self.chain = crypto.chain_step(self.chain, (raw,))
+        self.count += 1
+        return self.count - 1
+
+    def records(self, size: int = 100) -> int:
+        """A frame with random bytes for its sealed body."""
+        return self.append(frame(self.count, size))
+
+    def ref(self, *objects: bytes) -> int:
+        """A REF frame."""
+        return self.append(segment.encode_ref(list(objects), self.count))
+
+    def unref(self, log: Log, *frames: int) -> int:
+        """An UNREF frame that cancels REF frames of a log."""
+        return self.append(segment.encode_unref([(log.id, at) for at in frames], self.count))
+
+    def head(self, *, time_us: int = NOW_US, final: bool = False) -> int:
+        """A head that fits."""
+        head = segment.Head(
+            count=self.count,
+            length=self.path.stat().st_size,
+            chain=self.chain,
+            time_us=time_us,
+            final=final,
+        )
+        return self.append(segment.encode_head(head, self.id, self.count, self.seed))
+
 
 def frame(index: int, size: int = 100, kind: int = TEST_FRAME) -> bytes:
     """A frame with random bytes for its sealed body."""
@@ -175,9 +261,11 @@ def make_project(home: Path) -> Project:
     return Project(paths, user_seed, device_seed, signed.file_hash(certs[1]), genesis)
 
 
-def _cert(seed: bytes, kind: int, body: dict[str, object]) -> bytes:
+def _cert(
+    seed: bytes, kind: int, body: Mapping[str, object], project: bytes = signed.NO_PROJECT
+) -> bytes:
     return signed.encode(
-        spec.CERT_MAGIC, kind, project=signed.NO_PROJECT, seed=seed, created_us=NOW_US, body=body
+        spec.CERT_MAGIC, kind, project=project, seed=seed, created_us=NOW_US, body=dict(body)
     )
 
 
