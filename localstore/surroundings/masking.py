@@ -135,7 +135,9 @@ def _query_value(match: re.Match[str]) -> str:
 
 
 # ------------------------------------------------------------------ command lines and variables
-_NAMED: Final = re.compile(r"(?P<name>-{0,2}[A-Za-z_][A-Za-z0-9_.\-]{0,200}+)=(?P<value>.+)", re.S)
+_NAMED: Final = re.compile(
+    r"(?P<name>[\-+~]{0,2}+[A-Za-z_][A-Za-z0-9_.\-]{0,200}+)=(?P<value>.+)", re.S
+)
 _TOKEN_OF_A_MODEL: Final = re.compile(
     r"(?i)(?:pad|eos|bos|unk|mask|sep|cls|special|image|max|min|num|n|stop|start|end|new|per|next)"
     r"[_\-]?+token$"

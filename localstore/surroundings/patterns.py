@@ -26,7 +26,7 @@ class Secret(NamedTuple):
 
 # ------------------------------------------------------------------ what a secret looks like
 _PLACEHOLDER: Final = re.compile(
-    r"(?i)^(?:x{3,}+|\*{3,}+|\.{3,}+|(?:your|my|the|some|an?)[-_. ]|example|sample|dummy|fake|"
+    r"(?i)^(?:x{3}|\*{3}|\.{3}|(?:your|my|the|some|an?)[-_. ]|example|sample|dummy|fake|"
     r"change|replace|insert|enter|todo|none|null|true|false|undefined|redacted|masked)|"
     r"\$[{(A-Z_]|%[s(]|^[<{\[]|[>}\]]$|<\||\{[a-z0-9_.]{0,80}+\}",
     re.ASCII,
@@ -102,7 +102,7 @@ def _has_digit(value: str) -> bool:
 
 def _is_literal(value: str) -> bool:
     """Whether a password in an address is one, and no place for one."""
-    return not re.search(r"[{}$<>]|%[s(]", value)
+    return not re.search(r"[{}$<>]|%[s(]|\*\*\*MASKED:", value)
 
 
 def _is_random_in_query(value: str) -> bool:
