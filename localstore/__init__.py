@@ -17,10 +17,32 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from localstore.errors import ConfigError, LocalStoreError
+    from localstore.media import (
+        Audio,
+        Html,
+        Image,
+        Object3D,
+        Plotly,
+        Table,
+        Text,
+        Video,
+        plot,
+        plot_table,
+    )
     from localstore.query.api import Api
+    from localstore.sdk.artifact import Artifact
     from localstore.sdk.mappings import Config, Summary
     from localstore.sdk.run import Run
-    from localstore.sdk.start import define_metric, finish, init, log
+    from localstore.sdk.start import (
+        define_metric,
+        finish,
+        init,
+        log,
+        log_artifact,
+        log_code,
+        save,
+        use_artifact,
+    )
     from localstore.sdk.values import Histogram
 
     run: Run | None
@@ -29,8 +51,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "init", "log", "finish", "define_metric", "run", "config", "summary",
-    "Run", "Histogram", "Api",
+    "init", "log", "finish", "define_metric", "save", "log_artifact", "use_artifact", "log_code",
+    "run", "config", "summary",
+    "Run", "Artifact", "Api", "Histogram", "Image", "Video", "Audio", "Text", "Html", "Table",
+    "Plotly", "Object3D", "plot", "plot_table",
     "LocalStoreError", "ConfigError",
     "__version__",
 ]  # fmt: skip
@@ -40,7 +64,22 @@ _HOMES = {
     "log": "localstore.sdk.start",
     "finish": "localstore.sdk.start",
     "define_metric": "localstore.sdk.start",
+    "save": "localstore.sdk.start",
+    "log_artifact": "localstore.sdk.start",
+    "use_artifact": "localstore.sdk.start",
+    "log_code": "localstore.sdk.start",
     "Run": "localstore.sdk.run",
+    "Artifact": "localstore.sdk.artifact",
+    "Image": "localstore.media",
+    "Video": "localstore.media",
+    "Audio": "localstore.media",
+    "Text": "localstore.media",
+    "Html": "localstore.media",
+    "Table": "localstore.media",
+    "Plotly": "localstore.media",
+    "Object3D": "localstore.media",
+    "plot": "localstore.media",
+    "plot_table": "localstore.media",
     "Histogram": "localstore.sdk.values",
     "Api": "localstore.query.api",
     "LocalStoreError": "localstore.errors",

@@ -20,6 +20,8 @@ from localstore.format.segment import (
     SegmentHeader,
     decode_head,
     decode_header,
+    decode_ref,
+    decode_unref,
     first_chain,
     scan_frames,
 )
@@ -42,6 +44,8 @@ class SegmentContent:
         blocks: COLUMNS frames in order.
         records: other records by sequence number, those of tails included.
         problems: damage, each with file and offset.
+        references: object ids by the index of the REF frame that names them.
+        cancelled: (segment id, frame index) of REF frames that this segment takes back.
         head: the last head that fits, None when there is none.
         vouched: bytes of the log that `head` signs.
     """
@@ -53,7 +57,8 @@ class SegmentContent:
     blocks: list[Block] = field(default_factory=list)
     records: dict[int, Record] = field(default_factory=dict)
     problems: list[Damaged] = field(default_factory=list)
-    objects: list[bytes] = field(default_factory=list)
+    references: dict[int, list[bytes]] = field(default_factory=dict)
+    cancelled: list[tuple[bytes, int]] = field(default_factory=list)
     head: Head | None = None
     vouched: int = 0
     last_seen_us: int = 0
@@ -211,8 +216,9 @@ def _read_frames(
                 )
                 covered.append(range(first, first + len(records)))
             elif frame.kind == FrameType.REF:
-                body = bytes(frame.body)
-                content.objects += [body[at : at + 32] for at in range(0, len(body), 32)]
+                content.references[frame.index] = decode_ref(frame)
+            elif frame.kind == FrameType.UNREF:
+                content.cancelled += decode_unref(frame)
             elif frame.kind == FrameType.RECORD:
                 raise Damaged("a tail's record in a log")
         except Damaged as problem:

@@ -10,17 +10,29 @@ import math
 import os
 import tomllib
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from localstore.errors import BadSetting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 PROJECT_FILE: Final = "localstore.toml"
 MODES: Final = ("offline", "disabled")
 RESUMES: Final = ("never", "allow", "must", "auto")
+CODE_LEVELS: Final = ("off", "sha", "diff", "main", "all")  # each keeps what those before it keep
+HOST_NAMES: Final = ("local", "share", "off")
+CHUNKING: Final = ("cdc", "fixed")
+DEFAULT_VARIABLES: Final = (
+    "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONHASHSEED", "CUBLAS_WORKSPACE_CONFIG",
+    "WORLD_SIZE", "RANK", "LOCAL_RANK", "NCCL_DEBUG", "CONDA_DEFAULT_ENV",
+)  # fmt: skip
+_JOB_VARIABLES: Final = (
+    "SLURM_*", "KUBERNETES_SERVICE_HOST", "POD_NAME*", "PBS_JOBID", "LSB_JOBID",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +113,31 @@ SETTINGS: Final[dict[str, Setting]] = {
     "tail_dir": Setting(str, "", "node-local folder for live tails, for a home on NFS or Lustre"),
     "trash_days": Setting(float, 7.0, "days that a deleted run stays in the trash"),
     "heartbeat_s": Setting(float, 30.0, "seconds between signed heads of a live run"),
+    "code_saving": Setting(
+        str, "sha", "what of the code is kept; a script can lower it, never raise it", CODE_LEVELS
+    ),
+    "code_untracked": Setting(
+        bool, False, "with diff and above: also files that git neither tracks nor ignores"
+    ),
+    "console": Setting(bool, True, "record what the program prints"),
+    "console_max_mb": Setting(float, 64.0, "most that is recorded of a process's output, MB"),
+    "system_metrics": Setting(bool, True, "sample CPU, memory, disk, network and GPUs"),
+    "system_interval_s": Setting(float, 10.0, "seconds between samples of the machine"),
+    "environment": Setting(bool, True, "record Python, hardware, command line and requirements"),
+    "environment_variables": Setting(
+        tuple, DEFAULT_VARIABLES, "environment variables that are recorded; * stands for any text"
+    ),
+    "host_names": Setting(
+        str, "local", "host and user name: recorded and never synced, synced, or not", HOST_NAMES
+    ),
+    "every_rank": Setting(
+        bool, False, "console and system metrics from every rank, not from one a node"
+    ),
+    "media_max_items": Setting(int, 108, "most images, sounds … that one log() takes of a key"),
+    "media_max_mb": Setting(float, 256.0, "largest single image, sound …, MB"),
+    "chunking": Setting(
+        str, "cdc", "how files are cut: by content, or at 4 MiB so that sizes tell less", CHUNKING
+    ),
 }
 
 
@@ -145,7 +182,7 @@ def load(flags: Mapping[str, Any] | None = None, *, folder: Path | None = None) 
     given = {name: value for name, value in (flags or {}).items() if value is not None}
     home_setting = given.get("home") or os.environ.get("LOCALSTORE_HOME", "")
     home = Settings({"home": str(home_setting)}, {}).home_path
-    for path in (home / "config.toml", find_project_file(folder or _here())):
+    for path in (home / "config.toml", find_project_file(folder or working_folder())):
         if path is not None and path.is_file():
             for name, value in read_file(path).items():
                 values[name], origins[name] = value, str(path)
@@ -162,7 +199,8 @@ def load(flags: Mapping[str, Any] | None = None, *, folder: Path | None = None) 
     return Settings(values, origins)
 
 
-def _here() -> Path:
+def working_folder() -> Path:
+    """The working folder, or the root where it was removed under this process."""
     try:
         return Path.cwd()
     except FileNotFoundError:  # removed under this process
@@ -224,6 +262,25 @@ def account_name() -> str:
         if os.environ.get(variable):
             return os.environ[variable]
     return "me"
+
+
+def environment_variables(names: Iterable[str]) -> dict[str, str]:
+    """The variables of the environment that fit one of these names, in which * is any text.
+
+    Our own are never among them: they may open a key.
+    """
+    patterns = tuple(names)
+    return {
+        name: value
+        for name, value in sorted(os.environ.items())
+        if not name.startswith("LOCALSTORE_")
+        and any(fnmatchcase(name, pattern) for pattern in patterns)
+    }
+
+
+def job_variables() -> dict[str, str]:
+    """What a scheduler told this process of its job."""
+    return environment_variables(_JOB_VARIABLES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -25,11 +26,12 @@ from localstore.format.spec import FrameType, RecordKind
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
 
     from localstore.format.records import Record
     from localstore.format.segment import Predecessor
 
+Refer = Callable[[Sequence[bytes]], None]
 # What may wait in memory while the disk takes nothing: a few minutes of a busy run.
 MAX_PENDING_BYTES: Final = 32 * 1024 * 1024
 # One block in the log: far below the limit of a frame, and more than any record.
@@ -76,14 +78,14 @@ class Stream:
         lock: threading.Lock,
         warn: Callable[[str], None],
         on_points: Callable[[list[Record]], None],
-        settle: Callable[[list[bytes]], tuple[list[bytes], list[bytes]]] | None = None,
+        settle: Callable[[list[bytes], Refer], list[bytes]] | None = None,
     ) -> None:
         """Nothing is opened yet.
 
         Args:
             on_points: sees the points that a job made durable, in order.
-            settle: moves great contents of records into objects; returns the records that stand
-                for them, as many, and the ids of the objects, which are durable by then.
+            settle: moves great contents of records into objects, after it has called what it is
+                given, which makes references to them durable; returns as many records.
         """
         self._plan, self._lock, self._warn, self._on_points = plan, lock, warn, on_points
         self._settle = settle
@@ -235,7 +237,7 @@ class Stream:
                     batch.segment = self._segment or self._open()
             segment = batch.segment
             if not batch.settled:
-                self._move_contents(batch)
+                self._move_contents(batch, segment)
             if batch.frames is None:
                 batch.points = []
                 batch.frames = batch.clear + list(self._blocks(batch, batch.points, last=last))
@@ -257,12 +259,15 @@ class Stream:
         self._recover()
         return True
 
-    def _move_contents(self, batch: _Batch) -> None:
-        """Great contents stand in the tail alone; the log gets objects and references to them."""
+    def _move_contents(self, batch: _Batch, segment: Segment) -> None:
+        """Great contents stand in the tail alone; the log gets references to objects."""
+
+        def refer(objects: Sequence[bytes]) -> None:
+            segment.append_clear(FrameType.REF, b"".join(objects))
+            segment.sync()
+
         if self._settle is not None:
-            batch.bodies, objects = self._settle(batch.bodies)
-            if objects:
-                batch.clear = [*batch.clear, (FrameType.REF, b"".join(objects))]
+            batch.bodies = self._settle(batch.bodies, refer)
         batch.settled = True
 
     def _blocks(

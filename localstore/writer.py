@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from localstore.appending import SegmentPlan
     from localstore.format.records import Record
     from localstore.format.segment import Predecessor
+    from localstore.stream import Refer
 
 FLUSH_INTERVAL_S: Final = 1.0
 # Great records: a block of them is made before the second is over.
@@ -46,6 +47,10 @@ _DROP_ORDER: Final = (
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
+def _ignore(_points: list[Record]) -> None:
+    """Points of other classes are in no summary."""
+
+
 class Writer:
     """All streams of one run in one process, and the thread that carries their records.
 
@@ -60,7 +65,7 @@ class Writer:
         warn: Callable[[str], None],
         on_points: Callable[[list[Record]], None],
         heartbeat_s: float = 30.0,
-        keep: Callable[[DataClass, list[bytes]], tuple[list[bytes], list[bytes]]] | None = None,
+        keep: Callable[[DataClass, list[bytes], Refer], list[bytes]] | None = None,
     ) -> None:
         """Nothing is opened yet.
 
@@ -100,8 +105,8 @@ class Writer:
                 lambda before: self._plan((data_class, tag), writer, before),
                 self.lock,
                 self._warn,
-                self.on_points,
-                None if keep is None else lambda bodies: keep(data_class, bodies),
+                self.on_points if data_class == DataClass.METRICS else _ignore,
+                None if keep is None else lambda bodies, refer: keep(data_class, bodies, refer),
             )
             self.streams[data_class, tag] = found
             if data_class == DataClass.METRICS:

@@ -20,4 +20,9 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS", raising=False)
     monkeypatch.setenv("LOCALSTORE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("LOCALSTORE_QUIET", "1")
+    # What runs beside a run has tests of its own, which switch it on.
+    for part in ("CONSOLE", "SYSTEM_METRICS", "ENVIRONMENT"):
+        monkeypatch.setenv(f"LOCALSTORE_{part}", "false")
+    monkeypatch.setenv("LOCALSTORE_CODE_SAVING", "off")
+    monkeypatch.setenv("LOCALSTORE_HOST_NAMES", "off")
     monkeypatch.setattr("localstore.settings._taken", {})

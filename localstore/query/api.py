@@ -12,10 +12,10 @@ from localstore.format.spec import DataClass
 from localstore.identity import now_us
 from localstore.layout import HomePaths
 from localstore.projects import Projects
-from localstore.query.cache import RunCache, fingerprint
+from localstore.query.contents import RunContents
 from localstore.query.filters import accepts, sort_key
 from localstore.query.history import Table, cut_off, fold_points, merge
-from localstore.query.info import RunInfo, fold_info
+from localstore.query.listing import in_project, list_infos
 from localstore.reading import read_run
 from localstore.tails import tail_folder
 from localstore.vault import Vault
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from localstore.project import Project
+    from localstore.query.contents import OutputLine, RunFile
+    from localstore.query.info import RunInfo
 
 
 class StoredRun:
@@ -43,6 +45,7 @@ class StoredRun:
         self._options = options
         self._table: Table | None = None
         self._damage: list[Damaged] = []
+        self._contents: RunContents | None = None
         self.entity, self.project = project.entity, project.name
         self.id = info.id or subject.hex()
         self.name = str(info.info.get("name", "")) or self.id
@@ -146,6 +149,9 @@ class StoredRun:
         table = self.table()
         if samples is not None and 0 < samples < len(table):
             table = _thin(table, samples)
+        return self._as_frame(table, keys, pandas=pandas)
+
+    def _as_frame(self, table: Table, keys: Sequence[str] | None, *, pandas: bool) -> Any:
         if pandas:
             try:
                 from localstore.query.frames import to_pandas
@@ -180,6 +186,56 @@ class StoredRun:
             if row["_step"] >= min_step and (max_step is None or row["_step"] < max_step):
                 row["_runtime"] = row["_timestamp"] - start
                 yield row
+
+    # -------------------------------------------------------------- the other classes
+    @property
+    def contents(self) -> RunContents:
+        """Files, facts, console and measurements of the machine, read when asked."""
+        if self._contents is None:
+            self._contents = RunContents(self._project, self._subject, self._options.tail_dir)
+        return self._contents
+
+    def files(self) -> list[RunFile]:
+        """The files that belong to the run, sorted by path."""
+        return self.contents.files()
+
+    def read_file(self, path: str) -> bytes:
+        """The content of one file.
+
+        Raises:
+            NotFound: there is no such file, or its bytes have not arrived here.
+            Damaged: its bytes are not what was recorded.
+        """
+        return self.contents.read_file(path)
+
+    def facts(self, what: str) -> dict[str, Any]:
+        """Facts of a kind: `git`, `environment` or `host`; empty when none were recorded."""
+        return self.contents.facts(what)
+
+    def console(self) -> list[OutputLine]:
+        """What the program printed, in order."""
+        return self.contents.console()
+
+    def system_metrics(self, pandas: bool = True) -> Any:
+        """Measurements of the machine as a table; as `history`, its `_step` counts samples."""
+        return self._as_frame(self.contents.system(), None, pandas=pandas)
+
+    def media(self, record: Any) -> Any:
+        """The media that a value of the history stands for.
+
+        Args:
+            record: a value such as `{"_type": "image-file", …}`.
+
+        Returns:
+            `localstore.Image`, `Table` …, or a list of them.
+
+        Raises:
+            NotFound, Damaged: as `read_file`.
+        """
+        from localstore.media.reading import from_record
+
+        contents = self.contents
+        return from_record(record, lambda path: contents.file(path).facts, contents.read_file)
 
     def delete(self, *, now: bool = False) -> None:
         """Put the run into the trash, or erase it here at once.
@@ -362,50 +418,6 @@ class Api:
         return list(self._projects.all(self.problems))
 
     def _of(self, project: Project) -> list[StoredRun]:
-        """The runs of one project, from the sealed cache where nothing changed."""
-        cache = RunCache(project)
-        out, present = [], set()
-        erased = project.state.erased(now_us())
-        folders = sorted(project.paths.runs.iterdir()) if project.paths.runs.is_dir() else []
-        for folder in folders:
-            if not _is_subject(folder.name) or folder.name in erased:
-                continue
-            try:
-                facts = fingerprint(folder)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            if not facts:
-                continue
-            present.add(folder.name)
-            info = cache.get(folder.name, facts)
-            if info is None:
-                info = self._read_info(project, bytes.fromhex(folder.name))
-                if not info.problems:
-                    cache.put(folder.name, facts, info)
-            subject = bytes.fromhex(folder.name)
-            if info.artifact and project.artifact_subject(info.artifact) == subject:
-                continue
-            out.append(StoredRun(project, subject, info, self._options))
-        cache.save(frozenset(present))
-        return out
-
-    def _read_info(self, project: Project, subject: bytes) -> RunInfo:
-        problems: list[Damaged] = []
-        folder = tail_folder(self._options.tail_dir, project.paths.id, subject)
-        info = fold_info(read_run(project, subject, (DataClass.META,), problems, folder))
-        problems = [in_project(project, problem) for problem in problems]
-        info.problems = [str(problem) for problem in problems]
-        self.problems += problems
-        return info
-
-
-def in_project(project: Project, problem: Damaged) -> Damaged:
-    """The same damage with its file's place in the home."""
-    folder = f"projects/{project.paths.id}/"
-    if problem.file.startswith("projects/"):
-        return problem
-    return problem.at(folder + problem.file)
-
-
-def _is_subject(name: str) -> bool:
-    return len(name) == 32 and all(digit in "0123456789abcdef" for digit in name)
+        """The runs of one project."""
+        found = list_infos(project, self._options.tail_dir, self.problems)
+        return [StoredRun(project, subject, info, self._options) for subject, info in found]

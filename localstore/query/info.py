@@ -64,6 +64,7 @@ class RunInfo:
     problems: list[str] = field(default_factory=list)
     lineage: list[Lineage] = field(default_factory=list)
     artifact: str = ""  # the name, where these are the records of an artifact
+    fingerprint: bytes = b""  # of code and config, when the last writer began
 
     @property
     def complete(self) -> bool:
@@ -144,6 +145,8 @@ def _apply(out: RunInfo, writer: WriterFacts, time_us: int, record: Record) -> N
             out.definitions.append((name, body))
         case [RecordKind.GAP, _, int(count), str(reason), *_]:
             out.gaps[reason] = out.gaps.get(reason, 0) + count
+        case [RecordKind.FACTS, _, "start", {"fingerprint": bytes(found)}, *_]:
+            out.fingerprint = found
         case [RecordKind.LINEAGE | RecordKind.ARTIFACT, *_]:
             _apply_artifact(out, time_us, record)
         case _:

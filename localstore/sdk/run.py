@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from localstore.appending import SegmentPlan
-from localstore.errors import UsageError
 from localstore.format.records import decode_record
 from localstore.format.segment import NOTHING_SUPERSEDED
 from localstore.format.spec import BLOCK_RECORDS, MAX_KEY_CHARS, DataClass, RecordKind
 from localstore.identity import now_us
 from localstore.sdk import lifecycle, liveness
+from localstore.sdk.files import add_file, move_contents
+from localstore.sdk.keeping import Keeping, start_facts
 from localstore.sdk.mappings import Config, Summary
+from localstore.sdk.repeats import Repeats
 from localstore.sdk.summary import SummaryFold, check_definition
-from localstore.sdk.values import FOREIGN_ERRORS, encode, encode_any, plain, text_key
+from localstore.sdk.surroundings import Recorder, Surroundings
+from localstore.sdk.values import (
+    FOREIGN_ERRORS,
+    MediaInside,
+    encode,
+    encode_any,
+    plain,
+    text_key,
+)
 from localstore.stream import MAX_RECORD_BYTES
 from localstore.tails import tail_folder
 from localstore.writer import MAX_BACKLOG_RECORDS, PLENTY_BYTES, Writer
@@ -44,7 +55,7 @@ def say(message: str) -> None:
         print(f"localstore: {message}", file=sys.stderr, flush=True)  # noqa: T201
 
 
-class Run:
+class Run(Keeping):
     """One run, open for writing. Made by `localstore.init`.
 
     `log` may be called from many threads. A forked child may go on with the same object: it
@@ -94,7 +105,10 @@ class Run:
             warn=self._warn,
             on_points=self._fold.add_points,
             heartbeat_s=options.heartbeat_s,
+            keep=functools.partial(move_contents, project),
         )
+        self._at_end = {}
+        self._repeats = Repeats(project, run_id, options)
         start = {**self._info, "id": run_id, "process": liveness.process_facts()}
         self._writer.append(DataClass.META, [RecordKind.START, now_us(), plain(start)])
         self.config = Config(
@@ -102,7 +116,20 @@ class Run:
         )
         self.config.update(config, allow_val_change=allow_val_change or self.resumed)
         self.summary = Summary(self._record_summary, self._folded_summary)
+        self._surroundings = Surroundings(
+            Recorder(
+                append=self._writer.append,
+                add_file=functools.partial(add_file, project, self._writer),
+                drop=self._drop_from,
+                warn=self._warn,
+                tag=project.policy_tag,
+            ),
+            options,
+            config=self.config.as_dict(),
+            on_start=self._compare_start,
+        )
         lifecycle.watch(self)
+        self._surroundings.start()
 
     # -------------------------------------------------------------- facts
     @property
@@ -178,8 +205,9 @@ class Run:
             known = False
         if not known and not self._learn_keys(data):
             return
+        media, full, waiting = False, False, 0
         with writer.lock:
-            at = self._step
+            at = before = self._step
             if step is None:
                 self._step += commit is None or commit
             else:
@@ -192,16 +220,22 @@ class Run:
             stream = writer.points or self._metrics(at)
             try:
                 body = encode((_POINT, time.time_ns() // 1000, at, data))
+            except MediaInside:
+                self._step, media, body = before, True, b""
             except FOREIGN_ERRORS:
                 body = encode_any((_POINT, now_us(), at, plain(data)))
-            if stream is None or len(body) > MAX_RECORD_BYTES:
-                self._refuse(stream)
-                return
-            waiting = stream.append(body)
-            full = waiting % BLOCK_RECORDS == 0 or stream.pending_bytes > PLENTY_BYTES
-            if full:
-                writer.relieve(stream)
-        if full or waiting > MAX_BACKLOG_RECORDS:
+            if not media:
+                if stream is None or len(body) > MAX_RECORD_BYTES:
+                    self._refuse(stream)
+                    return
+                waiting = stream.append(body)
+                full = waiting % BLOCK_RECORDS == 0 or stream.pending_bytes > PLENTY_BYTES
+                if full:
+                    writer.relieve(stream)
+        if media:
+            # Once more, with the files in their place: outside the lock, as they may be large.
+            self.log(self._store_media(data, at), step, commit)
+        elif full or waiting > MAX_BACKLOG_RECORDS:
             writer.wait_for_room(stream)
 
     def _refuse(self, stream: Any) -> None:
@@ -319,13 +353,34 @@ class Run:
             tail_folder=tail_folder(folder, self._project.paths.id, self._subject),
         )
 
-    def _append_meta(self, record: list[Any]) -> None:
+    def _may_record(self, what: str) -> bool:
+        """Whether the run is open, here; a forked child gets a writer of its own first."""
         if self._finished:
-            self._warn_once("finished", "the run is finished; later changes are not recorded")
-            return
+            self._warn_once("finished", f"the run is finished; {what} is not recorded")
+            return False
         if self._writer.pid != os.getpid():
             self.after_fork()
-        self._writer.append(DataClass.META, record)
+        return True
+
+    def _append_meta(self, record: list[Any]) -> None:
+        if self._may_record("a later change"):
+            self._writer.append(DataClass.META, record)
+
+    def _drop_from(self, data_class: DataClass, reason: str, count: int) -> None:
+        with self._writer.lock:
+            self._writer.stream(data_class).drop(reason, count)
+
+    def _compare_start(self, fingerprint: bytes) -> None:
+        """Record what this start is, and say whether there was such a one before."""
+        self._append_meta(start_facts(fingerprint))
+        self._say_repeat(self._repeats.started(fingerprint))
+
+    def _on_input(self, digest: bytes) -> None:
+        self._say_repeat(self._repeats.used(digest))
+
+    def _say_repeat(self, earlier: str) -> None:
+        if earlier and not self._options.quiet:
+            say(f"run {earlier} had the same code, config and inputs")
 
     def _record_config(self, changed: dict[str, Any], deleted: list[str]) -> None:
         self._append_meta([RecordKind.CONFIG, now_us(), changed, deleted])
@@ -355,6 +410,9 @@ class Run:
     def after_fork(self) -> None:
         """In a forked child: go on with segments of its own."""
         self._writer.after_fork()
+        if "_artifacts" in vars(self):
+            self._artifacts.after_fork()
+        self._surroundings.after_fork()
         self._fold = SummaryFold()
         self._writer.on_points = self._fold.add_points
 
@@ -375,6 +433,10 @@ class Run:
             return
         lifecycle.forget(self)
         forked = self._owner_pid != os.getpid()
+        if not forked:
+            self._save_at_end()
+            self._wait_for_files(quiet=bool(quiet or self._options.quiet))
+        self._surroundings.stop()
         if not forked:
             # A forked worker's end is not the run's end.
             self._final_summary = self._folded_summary()
@@ -425,66 +487,3 @@ class Run:
 
         self.finish(quiet=True)
         delete_run(self._project, self._subject, now=now, days=self._options.trash_days)
-
-
-class DisabledRun(Run):
-    """A run that records nothing: asked for by `mode="disabled"`, or forced by a broken store.
-
-    In the second case what is not recorded is counted, and said at the end.
-    """
-
-    def __init__(self, *, run_id: str, info: Mapping[str, Any], reason: str = "") -> None:
-        self.id, self.project, self.entity = run_id, str(info.get("project", "")), ""
-        self._info, self._reason = dict(info), reason
-        self.resumed, self.starting_step, self._step = False, 0, 0
-        self._finished, self._missed = False, 0
-        self._last: dict[str, Any] = {}
-        self.config = Config(_ignore, {}, allow_val_change=True)
-        self.summary = Summary(_ignore, lambda: self._last)
-        if reason:
-            lifecycle.watch(self)
-
-    @property
-    def disabled(self) -> bool:
-        """Whether nothing is recorded."""
-        return True
-
-    def log(
-        self, data: dict[str, Any], step: int | None = None, commit: bool | None = None
-    ) -> None:
-        """Count the call, and keep its values for `summary` alone."""
-        if isinstance(data, dict):
-            self._last.update(data)
-        self._missed += 1
-        at = step if isinstance(step, int) else self._step
-        self._step = at + (0 if commit is False else 1)
-
-    def define_metric(self, name: str, *_args: Any, **_more: Any) -> None:
-        """Nothing."""
-
-    def after_fork(self) -> None:
-        """Nothing."""
-
-    def flush(self) -> None:
-        """Nothing."""
-
-    def finish(self, exit_code: int | None = None, quiet: bool | None = None) -> None:  # noqa: ARG002
-        """Say what was not recorded."""
-        if self._finished:
-            return
-        self._finished = True
-        lifecycle.forget(self)
-        if self._reason and self._missed:
-            say(f"warning: {self._missed} log() calls were not recorded: {self._reason}")
-
-    def delete(self, *, now: bool = False) -> None:  # noqa: ARG002
-        """There is nothing to delete.
-
-        Raises:
-            UsageError: always.
-        """
-        raise UsageError("a disabled run has no data")
-
-
-def _ignore(_changed: dict[str, Any], _deleted: list[str]) -> None:
-    """A disabled run's changes are recorded nowhere."""

@@ -7,7 +7,6 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from localstore import settings
 from localstore.erase import sweep
 from localstore.errors import AlreadyExists, Damaged, NotFound, StoreError, UsageError
 from localstore.format.segment import NOTHING_SUPERSEDED, Predecessor
@@ -15,8 +14,10 @@ from localstore.identity import now_us
 from localstore.layout import HomePaths, check_label
 from localstore.projects import Projects
 from localstore.sdk import names
-from localstore.sdk.run import DisabledRun, Run, say
+from localstore.sdk.disabled import DisabledRun
+from localstore.sdk.run import Run, say
 from localstore.sdk.values import config_mapping
+from localstore.settings import SETTINGS, Settings, job_rank, load
 from localstore.tails import bring_home, tail_folder
 from localstore.vault import Vault, open_or_create
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from localstore.project import Project
+    from localstore.sdk.artifact import Artifact
     from localstore.sdk.summary import SummaryFold
 
 _RESUME_WORDS: Final = {True: "allow", False: "never", "auto": "allow"}
@@ -54,6 +56,7 @@ def init(
     resume_from: str | None = None,
     reinit: bool | str | None = None,
     allow_val_change: bool = False,
+    settings: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Run:
     """Start a run, or go on with one. Touches the local disk alone.
@@ -77,6 +80,8 @@ def init(
         reinit: True finishes a run that is open in this process; otherwise it is returned, with a
             warning where another was asked for.
         allow_val_change: whether `config` may change what is set.
+        settings: other settings by name, such as `{"console": False}`. `code_saving` can be
+            lowered here, not raised above what the person's settings allow.
 
     Returns:
         The open run. When the store's disk refuses, a run that records nothing, says so, and
@@ -101,8 +106,9 @@ def init(
             return open_run
         open_run.finish()
     run_id, supersedes = _resume_from(resume_from)
-    options = settings.load(
+    options = _options(
         {
+            **(settings or {}),
             "home": None if dir is None else str(dir),
             "project": project,
             "entity": entity,
@@ -120,6 +126,25 @@ def init(
     run = request.open()
     _current.append(run)
     return run
+
+
+def _options(given: dict[str, Any]) -> Settings:
+    """All settings; what a script says of its code can only lower what a person allows."""
+    unknown = [name for name in given if name not in SETTINGS]
+    if unknown:
+        raise UsageError(
+            f"there is no setting {unknown[0]!r}", hint=f"they are: {', '.join(SETTINGS)}"
+        )
+    script = given.pop("code_saving", None)
+    options = load(given)
+    if script is None:
+        return options
+    from localstore.surroundings.code import effective_level
+
+    level, warning = effective_level(options.code_saving, script)
+    if warning:
+        say(f"warning: {warning}")
+    return load({**given, "code_saving": level})
 
 
 def _say_what_goes_on(
@@ -162,7 +187,7 @@ class _Request:
 
     def __init__(
         self,
-        options: settings.Settings,
+        options: Settings,
         config: Mapping[str, Any],
         supersedes: int,
         allow_val_change: bool,
@@ -198,7 +223,7 @@ class _Request:
             "tags": list(options.tags),
             "notes": options.notes,
         }
-        rank = settings.job_rank()
+        rank = job_rank()
         if rank.world_size > 1:
             info["rank"] = [rank.rank, rank.world_size]
         return {key: value for key, value in info.items() if value}
@@ -288,6 +313,42 @@ def define_metric(name: str, *args: Any, **more: Any) -> None:
         UsageError: there is no run; call `init` first.
     """
     require().define_metric(name, *args, **more)
+
+
+def save(glob_str: str | Path, *args: Any, **more: Any) -> list[str]:
+    """`Run.save` of the current run.
+
+    Raises:
+        UsageError: there is no run; call `init` first.
+    """
+    return require().save(glob_str, *args, **more)
+
+
+def log_artifact(artifact_or_path: Artifact | str | Path, *args: Any, **more: Any) -> Artifact:
+    """`Run.log_artifact` of the current run.
+
+    Raises:
+        UsageError: there is no run, or see there.
+    """
+    return require().log_artifact(artifact_or_path, *args, **more)
+
+
+def use_artifact(artifact_or_name: Artifact | str, *args: Any, **more: Any) -> Artifact:
+    """`Run.use_artifact` of the current run.
+
+    Raises:
+        UsageError: there is no run, or see there.
+    """
+    return require().use_artifact(artifact_or_name, *args, **more)
+
+
+def log_code(*args: Any, **more: Any) -> Artifact | None:
+    """`Run.log_code` of the current run.
+
+    Raises:
+        UsageError: there is no run; call `init` first.
+    """
+    return require().log_code(*args, **more)
 
 
 def finish(exit_code: int | None = None, quiet: bool | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import PurePath
@@ -26,7 +27,13 @@ FOREIGN_ERRORS: Final = (
     TypeError,
     ValueError,
 )
+# Packages whose values `run.log` takes as media; each of their types is looked at once.
+_PICTURED: Final = ("matplotlib", "plotly", "PIL", "pandas")
 _I64: Final = range(-(1 << 63), 1 << 64)
+
+
+class MediaInside(TypeError):
+    """A value holds media: its files are stored before the value can be."""
 
 
 class Histogram:
@@ -158,6 +165,8 @@ def encode_hook(value: Any) -> Any:
         return _from_array(value, item)
     if isinstance(value, Mapping):
         return dict(value)
+    if is_media(value):
+        raise MediaInside
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, (PurePath, complex)):
@@ -165,6 +174,18 @@ def encode_hook(value: Any) -> Any:
     if isinstance(value, (set, frozenset, range, Sequence)):
         return list(value)
     return str(value)[:10_000]
+
+
+def is_media(value: Any) -> bool:
+    """Whether a value that msgpack does not know is media, by its type alone."""
+    base = sys.modules.get("localstore.media.base")
+    if base is not None and isinstance(value, base.Media):
+        return True
+    if type(value).__module__.partition(".")[0] not in _PICTURED:
+        return False
+    from localstore.media.logging import contains_media
+
+    return contains_media(value)
 
 
 def _from_array(value: Any, item: Any) -> Any:
@@ -210,11 +231,18 @@ def plain(value: Any, depth: int = 0) -> Any:
         return {text_key(k): plain(v, depth + 1) for k, v in value.items()}
     if isinstance(value, (list, tuple, set, frozenset, range)):
         return [plain(item, depth + 1) for item in value]
+    again = _hooked(value)
+    return plain(again, depth + 1) if again is not value else str(value)
+
+
+def _hooked(value: Any) -> Any:
+    """What the hook makes of a value; a text where it cannot, or where only a point has media."""
     try:
-        again = encode_hook(value)
+        return encode_hook(value)
+    except MediaInside:
+        return str(value)[:10_000]
     except FOREIGN_ERRORS as error:
         return f"unreadable {type(value).__name__}: {type(error).__name__}"
-    return plain(again, depth + 1) if again is not value else str(value)
 
 
 def text_key(key: Any) -> str:

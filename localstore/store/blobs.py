@@ -1,4 +1,4 @@
-"""One content in memory as objects, and back: for files that belong to records.
+"""Contents in memory as objects, and back: for files that belong to records.
 
 Used by the thread that makes a training process's blocks: no thread is started here.
 """
@@ -18,7 +18,7 @@ from localstore.store.objects import Group, ObjectFiles
 from localstore.store.sealing import worth_compressing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from localstore.project import Project
 
@@ -30,46 +30,54 @@ _ROUNDS: Final = 3
 def keep(
     project: Project,
     data_class: int,
-    content: bytes,
+    contents: Sequence[bytes],
     refer: Callable[[Sequence[bytes]], None],
-) -> tuple[Part, ...]:
-    """Store a content, cut every 4 MiB; durable and referred to on return.
+) -> list[tuple[Part, ...]]:
+    """Store contents in one group, cut every 4 MiB; durable and referred to on return.
 
     The same content makes the same objects, which are written once.
 
     Args:
         refer: makes REF frames for these object ids durable.
 
+    Returns:
+        The parts of each content, in their order.
+
     Raises:
         OSError: the disk refused.
     """
-    files, parts = ObjectFiles(project.paths), tuple[Part, ...]()
+    files, kept = ObjectFiles(project.paths), list[tuple[Part, ...]]()
     for _ in range(_ROUNDS):
-        parts = _store(project, files, data_class, memoryview(content))
-        if parts:
-            refer([part.object_id for part in parts])
-        if all(files.has(part.object_id) for part in parts):
+        kept = _store(project, files, data_class, contents)
+        objects = list(dict.fromkeys(part.object_id for parts in kept for part in parts))
+        if objects:
+            refer(objects)
+        if all(map(files.has, objects)):
             break
-    return parts
+    return kept
 
 
 def _store(
-    project: Project, files: ObjectFiles, data_class: int, content: memoryview
-) -> tuple[Part, ...]:
-    group, parts = Group(files), []
+    project: Project, files: ObjectFiles, data_class: int, contents: Sequence[bytes]
+) -> list[tuple[Part, ...]]:
+    group = Group(files)
     try:
-        for at in range(0, len(content), _PIECE_BYTES):
-            piece = content[at : at + _PIECE_BYTES]
-            press = None
-            if worth_compressing(piece):
-                press = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True)
-            made = seal_object(data_class, piece, project.dedup, press)
-            group.put(made.id, made.raw)
-            parts.append(Part(made.id, made.key, 0, len(piece)))
+        kept = [tuple(_pieces(project, group, data_class, memoryview(one))) for one in contents]
         group.commit()
     finally:
         group.close()
-    return tuple(parts)
+    return kept
+
+
+def _pieces(project: Project, group: Group, data_class: int, content: memoryview) -> Iterator[Part]:
+    for at in range(0, len(content), _PIECE_BYTES):
+        piece = content[at : at + _PIECE_BYTES]
+        press = None
+        if worth_compressing(piece):
+            press = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True)
+        made = seal_object(data_class, piece, project.dedup, press)
+        group.put(made.id, made.raw)
+        yield Part(made.id, made.key, 0, len(piece))
 
 
 def read_parts(project: Project, parts: Iterable[Part], size: int, content_hash: bytes) -> bytes:
