@@ -18,7 +18,7 @@ from localstore.durable import make_folder
 from localstore.format import spec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Mapping
 
     from sqlite_utils import Database
 
@@ -26,15 +26,16 @@ if TYPE_CHECKING:
     from localstored.receipts import ReceiptFile
 
 CATALOG_FILE: Final = "catalog.db"
-_VERSION: Final = 1
+_VERSION: Final = 2
 _BUSY_TIMEOUT_S: Final = 30.0
 _NETWORK: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "9p", "gpfs", "beegfs", "ceph", "afs"}
 )
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 _TABLES: Final = {
-    "files": ("name text primary key, size, mtime_ns, data_class, policy_tag, end", 6),
-    "refs": ("name text, object text, primary key (name, object)", 2),
+    "files": ("name text primary key, size, mtime_ns, data_class, policy_tag, end, cancels", 7),
+    "refs": ("name text, frame, object text, primary key (name, frame, object)", 3),
+    "cancels": ("name text, segment text, frame, at_us, primary key (name, segment, frame)", 4),
     "cursors": ("remote text, name text, size, sha256, primary key (remote, name)", 4),
     "marks": ("remote text, name text, primary key (remote, name)", 2),
     "progress": ("remote text primary key, offset", 2),
@@ -49,6 +50,7 @@ class FileFacts(NamedTuple):
     data_class: int
     policy_tag: str  # hex
     end: int  # bytes that may be shipped
+    cancels: bool = False  # whether UNREF frames stand in it
 
 
 class Cursor(NamedTuple):
@@ -62,7 +64,10 @@ class Catalog:
     """The catalog of one project, read whole at the start and written in batches.
 
     Attributes:
-        files: facts by name; `refs`: object ids (hex) by the name of the log that refers to them.
+        files: facts by name.
+        refs: by the name of a log: object ids (hex) by the index of the REF frame that names them.
+        cancels: by the name of a log: the REF frames (segment, index) that its UNREF frames name as
+            far as a head vouches for them, and when (µs) that was signed.
         cursors: by name, for one remote. `marks`: names that need no copy there, or none from
             there, because a longer log holds the same bytes.
     """
@@ -80,21 +85,33 @@ class Catalog:
 
     def _clear(self) -> None:
         self.files: dict[str, FileFacts] = {}
-        self.refs: dict[str, frozenset[str]] = {}
+        self.refs: dict[str, dict[int, frozenset[str]]] = {}
+        self.cancels: dict[str, dict[tuple[str, int], int]] = {}
         self.cursors: dict[str, Cursor] = {}
         self.marks: set[str] = set()
         self.receipts_read = 0
         self._changed: dict[str, list[tuple[object, ...]]] = {table: [] for table in _TABLES}
+        self._counted_anew: set[str] = set()
 
     # -------------------------------------------------------------- facts
-    def remember_file(self, name: str, facts: FileFacts, refs: Iterable[str] = ()) -> None:
+    def remember_file(
+        self, name: str, facts: FileFacts, refs: Mapping[int, frozenset[str]] | None = None
+    ) -> None:
         """Keep what a look at a file found, and the objects that it refers to."""
         self.files[name] = facts
         self._changed["files"].append((name, *facts))
-        new = frozenset(refs) - self.refs.get(name, frozenset())
-        if new:
-            self.refs[name] = self.refs.get(name, frozenset()) | new
-            self._changed["refs"] += [(name, id_) for id_ in sorted(new)]
+        known = self.refs.setdefault(name, {}) if refs else {}
+        for frame, ids in (refs or {}).items():
+            new = ids - known.get(frame, frozenset())
+            if new:
+                known[frame] = known.get(frame, frozenset()) | new
+                self._changed["refs"] += [(name, frame, id_) for id_ in sorted(new)]
+
+    def remember_cancels(self, name: str, cancels: dict[tuple[str, int], int]) -> None:
+        """Keep which REF frames a log cancels: all of them, for a log may have been replaced."""
+        self.cancels[name] = cancels
+        self._changed["cancels"] += [(name, *frame, at_us) for frame, at_us in cancels.items()]
+        self._counted_anew.add(name)
 
     def remember_cursor(self, name: str, cursor: Cursor) -> None:
         """Keep what the remote acknowledged."""
@@ -125,10 +142,7 @@ class Catalog:
                 raise sqlite3.DatabaseError("a catalog of another version")
             for name, *facts in rows("select * from files"):
                 self.files[name] = FileFacts(*facts)
-            refs: dict[str, set[str]] = {}
-            for name, object_id in rows("select name, object from refs"):
-                refs.setdefault(name, set()).add(object_id)
-            self.refs = {name: frozenset(ids) for name, ids in refs.items()}
+            self._load_references(rows)
             mine = (self.remote_id,)
             for name, *cursor in rows(
                 "select name, size, sha256 from cursors where remote = ?", mine
@@ -137,6 +151,15 @@ class Catalog:
             self.marks = {n for (n,) in rows("select name from marks where remote = ?", mine)}
             found = rows("select offset from progress where remote = ?", mine).fetchone()
             self.receipts_read = found[0] if found else 0
+
+    def _load_references(self, rows: Callable[[str], sqlite3.Cursor]) -> None:
+        refs: dict[str, dict[int, set[str]]] = {}
+        for name, frame, object_id in rows("select name, frame, object from refs"):
+            refs.setdefault(name, {}).setdefault(frame, set()).add(object_id)
+        for name, frames in refs.items():
+            self.refs[name] = {frame: frozenset(ids) for frame, ids in frames.items()}
+        for name, segment, frame, at_us in rows("select * from cancels"):
+            self.cancels.setdefault(name, {})[segment, frame] = at_us
 
     def save(self) -> None:
         """Write what changed since the last time; a catalog that cannot be written is no error."""
@@ -147,11 +170,14 @@ class Catalog:
         with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(self._open()) as db:
             self._create(db)
             with db.atomic():
+                gone = [(name,) for name in self._counted_anew]
+                db.conn.executemany("delete from cancels where name = ?", gone)
                 for table, rows in self._changed.items():
                     places = ",".join("?" * _TABLES[table][1])
                     statement = f"insert or replace into {table} values ({places})"  # noqa: S608
                     db.conn.executemany(statement, rows)
         self._changed = {table: [] for table in _TABLES}
+        self._counted_anew = set()
 
     def _open(self) -> Database:
         from sqlite_utils import Database

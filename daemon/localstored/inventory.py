@@ -13,15 +13,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from localstore.errors import Damaged, Torn
-from localstore.format import segment, spec
+from localstore.format import references, segment, spec
+from localstore.format.references import LogRefs, RefFrame
 from localstore.layout import FORMAT_FILE, FileKind, FileName, parse_name
+from localstore.trust import Belief
 from localstored.catalog import FileFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
     from localstore.layout import ProjectPaths
+    from localstore.trust import ProjectState
     from localstored.catalog import Catalog
 
 NO_CLASS: Final = 0
@@ -185,12 +188,21 @@ def _read_log(
     header, start = segment.decode_header(bytes(view[: spec.MAX_HEADER_BYTES]))
     check_header(header, file)
     # A log only grows: what was whole before is whole now.
-    known = before.end if before and before.size <= len(view) else start
-    end, refs = scan(view, max(known, start))
+    grown = before if before is not None and before.size <= len(view) else None
+    found = references.scan(view, max(grown.end if grown else 0, start))
+    cancels = found.cancels or (grown is not None and grown.cancels)
     facts = FileFacts(
-        status.st_size, status.st_mtime_ns, header.data_class, header.policy_tag.hex(), end
+        status.st_size,
+        status.st_mtime_ns,
+        header.data_class,
+        header.policy_tag.hex(),
+        found.end,
+        cancels,
     )
-    catalog.remember_file(file.name, facts, refs)
+    catalog.remember_file(file.name, facts, found.refs)
+    if cancels or file.name in catalog.cancels:
+        # What vouches for an UNREF covers the log from its beginning.
+        catalog.remember_cancels(file.name, references.vouched_cancels(view))
     return facts
 
 
@@ -202,24 +214,6 @@ def check_header(header: segment.SegmentHeader, file: FileName) -> None:
     """
     if (header.subject.hex(), header.segment.hex()) != (file.subject, file.segment):
         raise Damaged("the header of another segment")
-
-
-def scan(view: memoryview, offset: int) -> tuple[int, list[str]]:
-    """The offset after the last whole frame, and the objects (hex) that REF frames name.
-
-    Raises:
-        Damaged: something other than a cut at the end is wrong.
-    """
-    refs: list[str] = []
-    while offset < len(view):
-        try:
-            frame = segment.decode_frame(view, offset)
-        except Torn:
-            return segment.whole_frames_end(view, offset), refs
-        if frame.kind == spec.FrameType.REF:
-            refs += [id_.hex() for id_ in segment.decode_ref(frame)]
-        offset = frame.end
-    return offset, refs
 
 
 def object_class(header: bytes) -> int:
@@ -245,13 +239,37 @@ def _lend_classes(found: Inventory) -> None:
                 found.items[name] = Item(item.file, item.size, log.data_class, log.policy_tag)
 
 
+def cancelled_refs(
+    paths: ProjectPaths, inventory: Inventory, catalog: Catalog, state: ProjectState
+) -> dict[RefFrame, int]:
+    """REF frames that no longer count, and since when (µs): cancelled by who is trusted to."""
+    out: dict[RefFrame, int] = {}
+    for name, cancels in catalog.cancels.items():
+        item = inventory.items.get(name)
+        if item is None or not cancels:
+            continue
+        try:
+            with paths.file(name).open("rb") as handle:
+                header, _ = segment.decode_header(handle.read(spec.MAX_HEADER_BYTES))
+        except (Damaged, FileNotFoundError):
+            continue
+        if state.judge_cancel(header).belief is Belief.TRUSTED:
+            out |= {RefFrame(item.file.subject, *frame): at for frame, at in cancels.items()}
+    return out
+
+
 def living_refs(
-    inventory: Inventory, catalog: Catalog, erased: frozenset[str]
+    inventory: Inventory,
+    catalog: Catalog,
+    erased: frozenset[str],
+    cancelled: Collection[RefFrame] = (),
 ) -> Mapping[str, list[Item]]:
-    """Which logs and forks refer to an object: their items by object id (hex)."""
-    referrers: dict[str, list[Item]] = {}
-    for name, item in inventory.items.items():
-        if item.file.subject not in erased:
-            for object_id in catalog.refs.get(name, ()):
-                referrers.setdefault(object_id, []).append(item)
-    return referrers
+    """Which logs and forks need an object: their items by object id (hex)."""
+    items = inventory.items
+    logs = (
+        LogRefs(name, items[name].file.subject, items[name].file.segment, refs)
+        for name, refs in catalog.refs.items()
+        if name in items and items[name].file.subject not in erased
+    )
+    found = references.needed(logs, cancelled)
+    return {object_id: [items[name] for name in names] for object_id, names in found.items()}

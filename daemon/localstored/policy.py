@@ -82,10 +82,11 @@ def decide(item: Item, remote: str, rules: Rules) -> Decision:
 def decide_object(item: Item, referrers: Collection[Item], remote: str, rules: Rules) -> Decision:
     """Whether an object may go: by its class, and only for a segment that may go itself.
 
-    An object that nobody refers to yet could turn out to belong to what stays.
+    An object that nobody refers to yet could turn out to belong to what stays; one that nobody
+    refers to any more is for a collector.
     """
     if not referrers:
-        return Held("no segment refers to it yet")
+        return Held("no segment refers to it")
     decisions = [decide(log, remote, rules) for log in referrers]
     if all(isinstance(decision, Held) for decision in decisions):
         return Held("only segments that stay refer to it")

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Final
 from localstore import trust
 from localstore.durable import replace_file
 from localstore.errors import Damaged, LocalStoreError
+from localstore.format.references import RefFrame
 from localstore.format.version import check_format
 from localstore.layout import FORMAT_FILE, FileKind, ProjectPaths, log_name, parse_name
+from localstore.store.gc import GRACE_S, collect
 from localstored import plan
-from localstored.catalog import Catalog, catalog_path, read_mounts
+from localstored.catalog import Catalog, catalog_path, file_system_of, is_network, read_mounts
 from localstored.evidence import Witness
 from localstored.incoming import Incoming, read_exactly
 from localstored.inventory import (
@@ -23,6 +25,7 @@ from localstored.inventory import (
     RUN_FOLDERS,
     TRUST_FOLDERS,
     Inventory,
+    cancelled_refs,
     living_refs,
     read_inventory,
 )
@@ -37,12 +40,14 @@ from localstored.verify import MAX_BYTES, MAX_FORMAT_BYTES
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from localstore.layout import FileName
     from localstored.inventory import Item
     from localstored.plan import Step
     from localstored.remotes.base import Remote
     from localstored.report import ProjectReport
 
 _MAX_LINKS_ASKED: Final = 10_000
+_SETTLED_US: Final = 24 * 3600 * 1_000_000  # longer than any sync
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +83,10 @@ class ProjectSync:
         self._catalog = Catalog(catalog_path(paths, read_mounts(), _node_folder()), remote.id)
         self._catalog.catch_up(self._receipts)
         self._witness = Witness(paths, remote)
-        self._carrier = Carrier(paths, remote, self._catalog, self._receipts, report, options.clock)
+        self._carrier = Carrier(
+            paths, remote, self._catalog, self._receipts, report, options.clock, self._free
+        )
+        self._state: trust.ProjectState | None = None
 
     def run(self) -> None:
         """Trust, then runs, then objects; failures stand in the report.
@@ -123,7 +131,9 @@ class ProjectSync:
         objects = self._read(OBJECT_FOLDERS)
         if not objects.items and not any(name.startswith("objects/") for name in self._theirs):
             return
-        living = living_refs(runs, self._catalog, erased)
+        state = self._state
+        cancelled = cancelled_refs(self._paths, runs, self._catalog, state) if state else {}
+        living = living_refs(runs, self._catalog, erased, cancelled)
         name, rules = self._report.remote, self._options.rules
 
         def decide_here(item: Item) -> Decision:
@@ -135,7 +145,7 @@ class ProjectSync:
             {
                 "decide": decide_here,
                 "wanted": frozenset(living),
-                "condemned": self._condemned(runs, living, erased),
+                "condemned": self._condemned(runs, living, erased, cancelled),
             },
         )
 
@@ -223,7 +233,8 @@ class ProjectSync:
         if self._options.dry_run and not (self._paths.root / FORMAT_FILE).exists():
             return frozenset()
         try:
-            return trust.read_project(self._paths).erased(self._options.clock())
+            self._state = trust.read_project(self._paths)
+            return self._state.erased(self._options.clock())
         except Damaged as problem:
             # Without the links nobody knows what was erased: moving runs could bring it back.
             self._report.damaged.append(Note("links", problem.problem))
@@ -237,9 +248,14 @@ class ProjectSync:
         return frozenset(log_name(path.parent.name, path.name) for path in stubs.glob("*/*"))
 
     def _condemned(
-        self, runs: Inventory, living: Mapping[str, object], erased: frozenset[str]
+        self,
+        runs: Inventory,
+        living: Mapping[str, object],
+        erased: frozenset[str],
+        cancelled: Mapping[RefFrame, int],
     ) -> frozenset[str]:
-        """Objects that only erased segments refer to; none when a living log may be unknown."""
+        """Objects that only erased segments refer to, or references that were cancelled some time
+        ago; none when a living log may be unknown."""
         logs = [
             name
             for name in self._theirs
@@ -250,13 +266,26 @@ class ProjectSync:
         )
         if not complete or runs.damaged:
             return frozenset()
+        # A home that is at it now may count on what its listing says that the remote holds.
+        settled_us = self._options.clock() - _SETTLED_US
+        old = {frame for frame, at_us in cancelled.items() if at_us <= settled_us}
         ids = {
             object_id
             for name, refs in self._catalog.refs.items()
-            if parse_name(name).subject in erased
-            for object_id in refs
+            for frame, objects in refs.items()
+            if _is_gone(parse_name(name), frame, erased, old)
+            for object_id in objects
         }
         return frozenset(f"objects/{id_[:2]}/{id_}" for id_ in ids if id_ not in living)
+
+    def _free(self, objects: frozenset[str]) -> int:
+        """Free objects here beside running writers; returns how many went."""
+        if self._state is None:
+            return 0
+        # On a network file system another machine's references may be seen late.
+        network = is_network(file_system_of(self._paths.root.resolve(), read_mounts()))
+        now_us, grace_s = self._options.clock(), GRACE_S if network else 0.0
+        return collect(self._paths, self._state, grace_s=grace_s, only=objects, now_us=now_us).freed
 
     # -------------------------------------------------------------- rollback
     def _their_links(self) -> set[str]:
@@ -281,6 +310,10 @@ class ProjectSync:
         now = {link for link in own if f"links/{link}" in self._catalog.cursors} | (seen & own)
         if now != seen and own:
             replace_file(self._seen_file(), json.dumps({"links": sorted(now)}).encode())
+
+
+def _is_gone(file: FileName, frame: int, erased: frozenset[str], old: set[RefFrame]) -> bool:
+    return file.subject in erased or RefFrame(file.subject, file.segment, frame) in old
 
 
 class _Progress:

@@ -15,6 +15,7 @@ from localstore.errors import Damaged, LocalStoreError
 from localstore.format.segment import decode_header, scan_frames
 from localstore.layout import FileKind, FileName, HomePaths, ProjectPaths, parse_name
 from localstore.remotes import read_remotes
+from localstore.store.references import References
 from localstore.trust import read_project
 from localstored.incoming import Incoming
 from localstored.listing import read_listing
@@ -137,7 +138,7 @@ class _Repair:
         for name in sorted(bad, key=lambda one: not one.startswith(("links/", "certs/", "FORMAT"))):
             if name in self._files and self._heal(name):
                 bad.discard(name)
-        for name in self._missing():
+        for name in (*self._missing(), *self._missing_objects()):
             if self._heal(name):
                 bad.discard(name)
 
@@ -152,9 +153,25 @@ class _Repair:
             stub = self._paths.root / "stubs" / file.subject / file.segment
             if file.subject in erased or (file.segment and stub.exists()):
                 continue
+            if file.kind is FileKind.OBJECT:
+                continue
             if file.kind.syncs and not self._paths.file(name).exists():
                 missing.append(name)
         return missing
+
+    def _missing_objects(self) -> list[str]:
+        """Those that the logs need, which are whole by now: others were freed on purpose."""
+        try:
+            state = read_project(self._paths)
+        except Damaged:
+            return []
+        erased = state.erased(time.time_ns() // 1000)
+        references = References(self._paths)
+        references.look(erased)
+        names = (f"objects/{one[:2]}/{one}" for one in references.needed(state, erased))
+        return sorted(
+            name for name in names if name in self._files and not self._paths.file(name).exists()
+        )
 
     def _heal(self, name: str) -> bool:
         file, path = parse_name(name), self._paths.file(name)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from localstore.durable import sync_folder
 from localstore.errors import Conflict, Damaged, LocalStoreError, Refused
-from localstore.layout import FileKind, parse_name
+from localstore.layout import FileKind, FileName, parse_name
 from localstored import plan
 from localstored.incoming import Incoming
 from localstored.receipts import BATCH_LINES, EMPTY_SHA256, Line
@@ -46,11 +46,14 @@ class Carrier:
         receipts: ReceiptFile,
         report: ProjectReport,
         clock: Callable[[], int],
+        free: Callable[[frozenset[str]], int],
     ) -> None:
+        """`free` frees objects (ids in hex) here, as far as nothing needs them; counts them."""
         self._paths, self._remote, self._report = paths, remote, report
         self._catalog, self._receipts, self._clock = catalog, receipts, clock
-        self._incoming = Incoming(paths, remote)
+        self._incoming, self._free = Incoming(paths, remote), free
         self._lines: list[Line] = []
+        self._unneeded: set[str] = set()
 
     def carry_out(self, steps: Iterable[Step], on_step: Callable[[Step], None]) -> None:
         """Carry out steps in order; what fails stands in the report.
@@ -62,6 +65,7 @@ class Carrier:
             for step in steps:
                 self._try(step)
                 on_step(step)
+            self._free_objects()
         finally:
             self.flush()
 
@@ -103,7 +107,7 @@ class Carrier:
                 self._note_receipt(name, 0, EMPTY_SHA256)
                 self._report.erased += 1
             case plan.EraseLocal(name):
-                self._erase(self._paths.file(name))
+                self._erase(parse_name(name))
             case plan.Hold(name, reason):
                 self._report.held.append(Note(name, reason))
             case plan.Refuse(name, reason):
@@ -197,13 +201,25 @@ class Carrier:
         self._report.pulled_bytes += size - before
         self._note_receipt(name, size, sha256_of(self._paths.file(name), size))
 
-    def _erase(self, path: Path) -> None:
+    def _erase(self, file: FileName) -> None:
+        if file.kind is FileKind.OBJECT:
+            self._unneeded.add(file.hash)  # all at once, when nobody has named them meanwhile
+            return
+        path = self._paths.file(file.name)
         path.unlink(missing_ok=True)
         sync_folder(path.parent)
         if path.parent.parent != self._paths.root:
             with contextlib.suppress(OSError):
                 path.parent.rmdir()  # a subject's folder; not empty until its last file is gone
         self._report.erased += 1
+
+    def _free_objects(self) -> None:
+        if self._unneeded:
+            gone, self._unneeded = frozenset(self._unneeded), set()
+            try:
+                self._report.erased += self._free(gone)
+            except (LocalStoreError, OSError) as problem:
+                self._report.errors.append(Note("objects", str(problem)))
 
     # -------------------------------------------------------------- receipts
     def note_gone(self, names: Iterable[str]) -> None:

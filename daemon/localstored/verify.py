@@ -110,6 +110,8 @@ class FrameCheck:
                 return
             if frame.kind == spec.FrameType.REF:
                 segment.decode_ref(frame)
+            if frame.kind == spec.FrameType.UNREF:
+                segment.decode_unref(frame)
             if frame.kind == spec.FrameType.HEAD and self._header is not None:
                 self._closed = _is_final(frame, self._header)
             if self._file.kind is FileKind.TAIL_COPY and frame.kind != spec.FrameType.RECORD:
