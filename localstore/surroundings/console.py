@@ -202,7 +202,7 @@ class Console:
                 self._on_text(stream, text)
             except Exception:  # noqa: BLE001 - whatever it is, the terminal must go on
                 self.failures += 1
-                self._transcript.lose(len(text))
+                self._transcript.refused(text)
         lost = self._transcript.take_lost()
         if lost:
             try:

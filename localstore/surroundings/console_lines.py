@@ -373,6 +373,10 @@ class Transcript:
         self.lost += size
         self._unsaid += size
 
+    def refused(self, text: str) -> None:
+        """Count text that was handed out in vain; a line that says so would be in vain too."""
+        self.lost += len(text.encode())
+
     def take_lost(self) -> int:
         """Bytes left out since the last call."""
         lost, self.lost = self.lost, 0
