@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _MAX_CHANNELS: Final = 32
+# What the module wave says of a file that is none; its chunks raise the last two.
+_BAD_WAV: Final = (wave.Error, EOFError, ValueError, OSError, RuntimeError)
 _MAX_RATE: Final = 1_000_000  # samples a second
 
 
@@ -71,7 +73,7 @@ class Audio(FileMedia):
             with wave.open(io.BytesIO(self.content), "rb") as sound:
                 self.sample_rate, self.channels = sound.getframerate(), sound.getnchannels()
                 self.seconds = sound.getnframes() / (self.sample_rate or 1)
-        except (wave.Error, EOFError):
+        except _BAD_WAV:
             return  # a WAV of floats or with a codec: kept, not measured
 
     def counts(self) -> dict[str, int | float]:
@@ -98,7 +100,7 @@ class Audio(FileMedia):
                 frames = min(sound.getnframes(), len(self.content) // 2)
                 channels, rate = sound.getnchannels(), sound.getframerate()
                 raw = sound.readframes(frames)
-        except (wave.Error, EOFError) as error:
+        except _BAD_WAV as error:
             raise Damaged(f"no WAV: {error!s:.100}") from error
         whole = len(raw) // (2 * channels) * channels
         return np.frombuffer(raw, "<i2", count=whole).reshape(-1, channels).astype(np.int16), rate

@@ -51,6 +51,11 @@ CONTENT_TYPES: Final = {
 }
 
 
+def clean(text: object) -> str:
+    """A text of the user that can be stored: UTF-8, at most 100,000 characters."""
+    return str(text)[:MAX_CAPTION_CHARS].encode("utf-8", "replace").decode()
+
+
 def content_type_of(kind: str) -> str:
     """What a file of a format may be served as; `text/plain` for all that is not known as inert."""
     return CONTENT_TYPES.get(kind, "text/plain; charset=utf-8")
@@ -155,7 +160,7 @@ class FileMedia(Media):
 
     def __init__(self, content: bytes | Path, kind: str, caption: str | None) -> None:
         self._content, self.format = content, kind
-        self.caption = "" if caption is None else str(caption)[:MAX_CAPTION_CHARS]
+        self.caption = "" if caption is None else clean(caption)
 
     @property
     def content(self) -> bytes:
@@ -188,8 +193,10 @@ class FileMedia(Media):
         Raises:
             Damaged: they do not describe such a thing.
         """
-        kind, caption = facts.get("format"), facts.get("caption", "")
-        if kind not in cls.formats or not isinstance(caption, str):
+        kind: Any = facts.get("format")
+        caption = facts.get("caption", "")
+        texts = isinstance(kind, str) and isinstance(caption, str)
+        if not texts or kind not in cls.formats:
             raise Damaged(f"facts of format {kind!r:.40}, want {cls.kind}")
         made = cls.__new__(cls)
         FileMedia.__init__(made, content, kind, caption)

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from localstore.errors import Damaged, UsageError
-from localstore.media.base import Media, MediaFile
+from localstore.media.base import Media, MediaFile, clean
 from localstore.media.overlays import unpack
 from localstore.media.table import Table
 
@@ -47,7 +47,7 @@ class CustomChart(Media):
         title: str = "",
         strings: Mapping[str, str] | None = None,
     ) -> None:
-        self.table, self.title = table, str(title or "")
+        self.table, self.title = table, clean(title or "")
         self.fields = {str(name): str(column) for name, column in fields.items()}
         self.strings = {str(k): str(v) for k, v in dict(strings or {}).items()}
         self.strings.setdefault("title", self.title)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from localstore.media.base import Media
+from localstore.media.base import Media, clean
 from localstore.media.convert import as_media, is_foreign, is_pyplot
 from localstore.media.names import main_path
 
@@ -169,7 +169,7 @@ class _Collector:
             self.warn(f"{key} has a file of {large[0].size >> 20} MiB, at most {most} are kept", 1)
             return {"_type": media.kind, "dropped": "too large", "size": large[0].size}
         paths = [file.path or self.path(media, key, index, file) for file in files]
-        about = {"key": key, "step": self.step}
+        about = {"key": clean(key), "step": self.step}
         for path, file in zip(paths, files, strict=True):
             facts = _facts_of(file) if file.role else media.facts() | about
             self.files.setdefault(path, StoredFile(path, file.content, file.hash, file.size, facts))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import Final
 
@@ -19,7 +18,9 @@ def safe_key(key: str) -> str:
     clean = "/".join("_" if part in ("", ".", "..") else part for part in parts)
     if clean == key and len(key) <= _MAX_KEY_CHARS:
         return key
-    mark = hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=4).hexdigest()
+    from localstore.crypto import content_hash
+
+    mark = content_hash(key.encode("utf-8", "replace"))[:4].hex()
     return f"{clean[:_MAX_KEY_CHARS].rstrip('/')}-{mark}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from localstore.errors import Damaged, UsageError
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _WIDTHS: Final = (3, 4, 6)
+_NPY_MAGIC: Final = b"\x93NUMPY\x01\x00"
+_NPY_HEADER: Final = re.compile(
+    rb"\{'descr': '<f4', 'fortran_order': False, 'shape': \((\d{1,12}), (\d)\), \} *\n"
+)
 
 
 class Object3D(FileMedia):
@@ -87,7 +92,9 @@ class Object3D(FileMedia):
             raise UsageError(f"a 3D object of shape {array.shape}, want n x 3, 4 or 6")
         self.points = len(array)
         out = io.BytesIO()
-        np.lib.format.write_array(out, array.astype("<f4"), allow_pickle=False)
+        np.lib.format.write_array(
+            out, np.ascontiguousarray(array, "<f4"), version=(1, 0), allow_pickle=False
+        )
         return out.getvalue()
 
     def _scene(self, scene: Mapping[str, Any]) -> bytes:
@@ -127,22 +134,21 @@ class Object3D(FileMedia):
 
 
 def _read_cloud(content: bytes) -> npt.NDArray[np.float32]:
-    """The array of a .npy file that this module wrote; objects are never unpickled."""
+    """The array of a .npy file that this module wrote. numpy's own reader is not asked.
+
+    It evaluates the header as Python and would reserve what a header claims.
+    """
     import numpy as np
 
-    stream = io.BytesIO(content)
-    try:
-        version = np.lib.format.read_magic(stream)
-        if version != (1, 0):
-            raise ValueError(f"version {version}")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    except (ValueError, SyntaxError, OverflowError) as error:
-        raise Damaged(f"no array of points: {error!s:.100}") from error
-    # The sizes that the header claims are checked before anything of that size is made.
-    fits = len(shape) == 2 and shape[1] in _WIDTHS and dtype == np.dtype("<f4") and not fortran
-    if not fits or len(content) - stream.tell() != shape[0] * shape[1] * 4:
-        raise Damaged(f"an array of shape {shape!s:.60} ({dtype}), want n x 3, 4 or 6 of float32")
-    return np.frombuffer(content, "<f4", offset=stream.tell()).reshape(shape).astype(np.float32)
+    start = len(_NPY_MAGIC) + 2
+    body = start + int.from_bytes(content[len(_NPY_MAGIC) : start], "little")
+    found = _NPY_HEADER.fullmatch(content[start:body])
+    if not content.startswith(_NPY_MAGIC) or found is None:
+        raise Damaged("no array of points, want n x 3, 4 or 6 of float32")
+    rows, width = int(found[1]), int(found[2])
+    if width not in _WIDTHS or len(content) - body != rows * width * 4:
+        raise Damaged(f"an array of {rows} x {width} points in {len(content) - body} bytes")
+    return np.frombuffer(content, "<f4", offset=body).reshape(rows, width).astype(np.float32)
 
 
 def _lists(value: Any) -> Any:
@@ -153,6 +159,8 @@ def _lists(value: Any) -> Any:
         return [_lists(part) for part in value]
     if isinstance(value, (str, int, float)) or value is None:
         return value
+    if str(getattr(value, "dtype", "")) == "object":  # numpy.array([{…}, {…}])
+        return _lists(value.tolist())
     from localstore.media.arrays import to_numpy
 
     return to_numpy(value, "a 3D object").tolist()

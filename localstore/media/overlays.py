@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from localstore.errors import Damaged, UsageError
 from localstore.media.arrays import to_numpy
+from localstore.media.base import clean
 from localstore.media.sources import head_of, is_path, take
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def masks_of(given: Any) -> dict[str, Mask]:
     Raises:
         UsageError: not of this form, or a class id outside 0 to 65,535.
     """
-    return {str(name): _mask(str(name), each) for name, each in _named(given, "masks").items()}
+    return {name: _mask(name, each) for name, each in _named(given, "masks").items()}
 
 
 def _mask(name: str, given: Mapping[Any, Any]) -> Mask:
@@ -102,8 +103,8 @@ def boxes_of(given: Any) -> tuple[dict[str, list[dict[str, Any]]], dict[str, dic
             raise UsageError(
                 f"boxes {name!r} without box_data, want a list of at most {MAX_BOXES:,}"
             )
-        boxes[str(name)] = [_box(f"box {at} of {name!r}", box) for at, box in enumerate(data)]
-        labels[str(name)] = labels_of(each.get("class_labels"), f"boxes {name!r}")
+        boxes[name] = [_box(f"box {at} of {name!r}", box) for at, box in enumerate(data)]
+        labels[name] = labels_of(each.get("class_labels"), f"boxes {name!r}")
     return boxes, labels
 
 
@@ -164,11 +165,11 @@ def labels_of(given: Any, what: str) -> dict[int, str]:
         raise UsageError(f"classes of {what}: want {{id: name}} or [{{id, name}}]") from error
 
 
-def _named(given: Any, what: str) -> Mapping[Any, Mapping[Any, Any]]:
+def _named(given: Any, what: str) -> dict[str, Mapping[Any, Any]]:
     if given is None:
         return {}
     if isinstance(given, Mapping) and all(isinstance(each, Mapping) for each in given.values()):
-        return given
+        return {clean(name): each for name, each in given.items()}
     raise UsageError(f"{what} is a {type(given).__name__}, want a dict of dicts by name")
 
 

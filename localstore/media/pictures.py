@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from typing import TYPE_CHECKING, Any, Final
 
 from localstore.errors import Damaged, UsageError
 from localstore.media.headers import HEAD_BYTES, picture_header
+from localstore.sdk.values import FOREIGN_ERRORS
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 MAX_PIXELS: Final = 64 * 1024 * 1024  # of a picture that is decoded: 256 MiB as RGBA
 _FORMATS: Final = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
+# What Pillow's readers say of broken files, which they parse with struct and zlib.
+_BAD_PICTURE: Final = (
+    *FOREIGN_ERRORS,
+    EOFError,
+    MemoryError,
+    SyntaxError,
+    Warning,
+    struct.error,
+    zlib.error,
+)
 _PIL_FORMATS: Final = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}
 _SHORT_OF_ALPHA: Final = {"RGBA": "RGB", "LA": "L", "P": "RGB", "I;16": "L"}
+_CONVERTED: Final = frozenset({"CMYK", "YCbCr", "LAB", "HSV", "F"})
 _NATIVE: Final = frozenset({"L", "LA", "RGB", "RGBA", "I;16"})
 _JPEG_QUALITY: Final = 90
 
@@ -46,10 +60,10 @@ def write(picture: Any, name: str) -> bytes:
         quick = _quick_png(picture)
         if quick:
             return quick
+    if picture.mode in _CONVERTED:
+        picture = picture.convert("L" if picture.mode == "F" else "RGB")
     if name == "jpg":
         picture = picture.convert(_SHORT_OF_ALPHA.get(picture.mode, picture.mode))
-    elif picture.mode in ("CMYK", "YCbCr", "LAB", "HSV", "F"):
-        picture = picture.convert("L" if picture.mode == "F" else "RGB")
     out = io.BytesIO()
     options = {"compress_level": 1} if name == "png" else {"quality": _JPEG_QUALITY}
     picture.save(out, _PIL_FORMATS[name], **options)
@@ -81,17 +95,7 @@ def open_bounded(content: bytes, file: str = "") -> Picture:
         picture: Picture = pil.open(io.BytesIO(content), formats=_FORMATS)
         _bound(*picture.size, file)
         picture.load()
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        ArithmeticError,
-        LookupError,
-        TypeError,
-        MemoryError,
-        Warning,
-        pil.DecompressionBombError,
-    ) as error:
+    except (*_BAD_PICTURE, pil.DecompressionBombError) as error:
         raise Damaged(f"a picture that does not decode: {error!s:.200}", file=file) from error
     return picture
 

@@ -56,7 +56,8 @@ def _pack(lines: npt.NDArray[np.uint8]) -> bytes:
         return _squeeze(_filtered(lines, up=False))
     # Noise and photographs have no repeats: searching for them costs time and gains nothing.
     runs = len(_squeeze(raised, zlib.Z_RLE)) <= searched
-    return _squeeze(_filtered(lines, up=True), zlib.Z_RLE if runs else zlib.Z_DEFAULT_STRATEGY)
+    strategy = zlib.Z_RLE if runs else zlib.Z_DEFAULT_STRATEGY
+    return _squeeze(_filtered(lines, up=True), strategy)
 
 
 def _filtered(lines: npt.NDArray[np.uint8], *, up: bool) -> npt.NDArray[np.uint8]:
