@@ -29,9 +29,10 @@ try:
     from nacl._sodium import lib as _lib
 
     _encrypt_in_place = _lib.crypto_aead_xchacha20poly1305_ietf_encrypt
+    _decrypt_in_place = _lib.crypto_aead_xchacha20poly1305_ietf_decrypt
     _NULL = _ffi.NULL
 except (ImportError, AttributeError):  # pragma: no cover - a PyNaCl with another layout
-    _ffi = _lib = _encrypt_in_place = _NULL = None
+    _ffi = _lib = _encrypt_in_place = _decrypt_in_place = _NULL = None
 
 Bytes = bytes | bytearray | memoryview
 
@@ -89,11 +90,12 @@ def sha256(data: Bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def object_key(dedup_secret: bytes, data: Bytes) -> bytes:
-    """BLAKE3 keyed with the dedup secret, over the final padded bytes of an object."""
+def object_key(dedup_secret: bytes, data_class: int, data: Bytes) -> bytes:
+    """BLAKE3 keyed with the dedup secret, over an object's class and final padded bytes."""
     import blake3
 
-    return blake3.blake3(data, key=dedup_secret).digest()
+    hasher = blake3.blake3(bytes((data_class,)), key=dedup_secret)
+    return hasher.update(data).digest()
 
 
 def content_hasher() -> Hasher:
@@ -203,6 +205,39 @@ def decrypt(key: bytes, nonce: bytes, sealed: Bytes, context: Bytes) -> bytes:
         )
     except (CryptoError, ValueError, TypeError) as error:
         raise Forged("ciphertext that does not open with its key") from error
+
+
+def encrypt_within(
+    key: bytes, nonce: bytes, buffer: bytearray, start: int, end: int, context: bytes
+) -> None:
+    """`encrypt`, in place: what stands from `start` to `end`; the tag comes behind it."""
+    if _lib is None:
+        sealed = encrypt(key, nonce, memoryview(buffer)[start:end], context)
+        buffer[start : end + spec.TAG_BYTES] = sealed
+        return
+    at = _ffi.from_buffer("unsigned char[]", buffer) + start
+    length = _ffi.new("unsigned long long *")
+    _encrypt_in_place(at, length, at, end - start, context, len(context), _NULL, nonce, key)
+
+
+def decrypt_within(
+    key: bytes, nonce: bytes, buffer: bytearray, start: int, end: int, context: bytes
+) -> None:
+    """`decrypt`, in place: ciphertext and tag from `start` to `end`; the tag's bytes stay.
+
+    Raises:
+        Forged: any bit of key, nonce, ciphertext or context differs.
+    """
+    if end - start < spec.TAG_BYTES or len(key) != spec.KEY_BYTES:
+        raise Forged("ciphertext shorter than a tag, or a key of another length")
+    if _lib is None:
+        plain = decrypt(key, nonce, memoryview(buffer)[start:end], context)
+        buffer[start : end - spec.TAG_BYTES] = plain
+        return
+    at = _ffi.from_buffer("unsigned char[]", buffer) + start
+    length = _ffi.new("unsigned long long *")
+    if _decrypt_in_place(at, length, _NULL, at, end - start, context, len(context), nonce, key):
+        raise Forged("ciphertext that does not open with its key")
 
 
 def encrypt_with_nonce(key: bytes, plain: Bytes, context: Bytes) -> bytes:

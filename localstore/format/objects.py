@@ -14,6 +14,7 @@ from localstore import crypto
 from localstore.errors import Damaged, Forged, Torn
 from localstore.format import spec
 from localstore.format.packing import compress, decompress
+from localstore.format.spec import Compression
 
 if TYPE_CHECKING:
     import zstandard
@@ -24,6 +25,7 @@ _HEADER: Final = struct.Struct("<4sBBBB")
 _WORDS: Final = struct.Struct("<II")
 _LENGTH_MASK: Final = (1 << 28) - 1
 _SMALLEST: Final = _HEADER.size + spec.PAD_FLOOR_BYTES + spec.TAG_BYTES
+_FIRST_BUFFER_BYTES: Final = 16 * 1024
 # Safe for this one use: the key fits one plaintext only, so no (key, nonce) pair repeats.
 _NONCE: Final = bytes(spec.NONCE_BYTES)
 
@@ -45,6 +47,43 @@ class OpenedObject:
     content: bytes = field(repr=False)
 
 
+class ObjectSealer:
+    """Seals objects of one class into one reused buffer. Not for two threads at once."""
+
+    def __init__(self, data_class: int, dedup_secret: bytes) -> None:
+        self._class, self._dedup = int(data_class), dedup_secret
+        self._header = _HEADER.pack(
+            spec.OBJECT_MAGIC, spec.FORMAT_VERSION, spec.SUITE, self._class, 0
+        )
+        self._buffer = bytearray(_FIRST_BUFFER_BYTES)
+
+    def seal(
+        self, content: Bytes, compressor: zstandard.ZstdCompressor | None = None
+    ) -> tuple[bytes, bytes, memoryview]:
+        """Id, key and bytes of the object that holds `content`; the bytes until the next call.
+
+        Raises:
+            Damaged: the content is too long for an object.
+        """
+        data, how = compress(content, compressor) if compressor else (content, Compression.NONE)
+        start, end = _HEADER.size, _HEADER.size + crypto.padme(_WORDS.size + len(data))
+        longest = max(end + spec.TAG_BYTES, len(content))
+        if longest > spec.MAX_OBJECT_BYTES:
+            raise Damaged(f"an object of {longest} bytes, the most is 16 MiB")
+        if len(self._buffer) < end + spec.TAG_BYTES:
+            self._buffer = bytearray(end + spec.TAG_BYTES)
+        buffer, view = self._buffer, memoryview(self._buffer)
+        view[:start] = self._header
+        _WORDS.pack_into(buffer, start, len(data) | how << 28, len(content))
+        filled = start + _WORDS.size + len(data)
+        view[start + _WORDS.size : filled] = data
+        view[filled:end] = bytes(end - filled)
+        key = crypto.object_key(self._dedup, self._class, view[start:end])
+        crypto.encrypt_within(key, _NONCE, buffer, start, end, spec.LABEL_OBJECT + self._header)
+        raw = view[: end + spec.TAG_BYTES]
+        return crypto.sha256(raw), key, raw
+
+
 def seal_object(
     data_class: int,
     content: Bytes,
@@ -60,18 +99,8 @@ def seal_object(
     Raises:
         Damaged: the content is too long for an object.
     """
-    plain = bytes(content)
-    data, how = compress(plain, compressor) if compressor else (plain, spec.Compression.NONE)
-    padded = crypto.padme(_WORDS.size + len(data))
-    longest = max(_HEADER.size + padded + spec.TAG_BYTES, len(plain))
-    if longest > spec.MAX_OBJECT_BYTES:
-        raise Damaged(f"an object of {longest} bytes, the most is 16 MiB")
-    words = _WORDS.pack(len(data) | how << 28, len(plain))
-    body = (words + data).ljust(padded, b"\0")
-    key = crypto.object_key(dedup_secret, bytes((data_class,)) + body)
-    header = _HEADER.pack(spec.OBJECT_MAGIC, spec.FORMAT_VERSION, spec.SUITE, data_class, 0)
-    raw = header + crypto.encrypt(key, _NONCE, body, spec.LABEL_OBJECT + header)
-    return SealedObject(crypto.sha256(raw), key, raw)
+    object_id, key, raw = ObjectSealer(data_class, dedup_secret).seal(content, compressor)
+    return SealedObject(object_id, key, bytes(raw))
 
 
 def check_object(raw: Bytes, object_id: bytes) -> int:
@@ -102,6 +131,7 @@ def open_object(
     """Open an object with its key.
 
     Args:
+        raw: a bytearray is used up: its bytes become the plain ones.
         object_id: what the manifest calls it.
         dedup_secret: of the project, where the reader holds it: then the key is checked too, so
             that one object cannot mean two things under two keys.
@@ -112,25 +142,32 @@ def open_object(
     """
     data_class = check_object(raw, object_id)
     header = bytes(raw[: _HEADER.size])
-    body = crypto.decrypt(key, _NONCE, raw[_HEADER.size :], spec.LABEL_OBJECT + header)
+    # Deciphered where it stands: of a buffer that may change, there; of anything else, in a copy.
+    buffer = raw if isinstance(raw, bytearray) else bytearray(raw)
+    start, end = _HEADER.size, len(raw)
+    crypto.decrypt_within(key, _NONCE, buffer, start, end, spec.LABEL_OBJECT + header)
+    body = memoryview(buffer)[start : end - spec.TAG_BYTES]
     if dedup_secret is not None:
-        wanted = crypto.object_key(dedup_secret, bytes((data_class,)) + body)
+        wanted = crypto.object_key(dedup_secret, data_class, body)
         if not crypto.same(wanted, key):
             raise Forged("an object whose key is not that of its plaintext")
     return OpenedObject(data_class, _unpack(body))
 
 
-def _unpack(body: bytes) -> bytes:
+def _unpack(body: memoryview) -> bytes:
     word, length = _WORDS.unpack_from(body)
     size, how = word & _LENGTH_MASK, word >> 28
     end = _WORDS.size + size
-    if end > len(body) or len(body) != crypto.padme(end) or body.count(0, end) != len(body) - end:
+    padding = bytes(body[end:])
+    if end > len(body) or len(body) != crypto.padme(end) or padding.count(0) != len(padding):
         raise Damaged("an object whose padding does not fit")
     data = body[_WORDS.size : end]
-    if how == spec.Compression.ZSTD:
-        data = decompress(data, spec.MAX_OBJECT_BYTES)
-    elif how != spec.Compression.NONE:
+    if how == Compression.ZSTD:
+        content = decompress(data, spec.MAX_OBJECT_BYTES)
+    elif how == Compression.NONE:
+        content = bytes(data)
+    else:
         raise Damaged(f"compression {how} of a newer localstore")
-    if len(data) != length:
-        raise Damaged(f"an object of {len(data)} bytes that claims {length}")
-    return data
+    if len(content) != length:
+        raise Damaged(f"an object of {len(content)} bytes that claims {length}")
+    return content

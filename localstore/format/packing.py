@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import zstandard
 
 from localstore.errors import Damaged
 from localstore.format import spec
 
+if TYPE_CHECKING:
+    from localstore.crypto import Bytes
+
+_B = TypeVar("_B", bound="Bytes")
 _WORD: Final = struct.Struct("<I")
 _LENGTH_MASK: Final = (1 << 28) - 1
 ZSTD_LEVEL: Final = 3
@@ -65,7 +69,7 @@ class Reader:
         return len(self._data) - self._at
 
 
-def compress(content: bytes, compressor: zstandard.ZstdCompressor) -> tuple[bytes, int]:
+def compress(content: _B, compressor: zstandard.ZstdCompressor) -> tuple[_B | bytes, int]:
     """The shorter of `content` and its zstd form, and which it is."""
     squeezed = compressor.compress(content)
     if len(squeezed) < len(content):
@@ -73,7 +77,7 @@ def compress(content: bytes, compressor: zstandard.ZstdCompressor) -> tuple[byte
     return content, spec.Compression.NONE
 
 
-def decompress(data: bytes, most: int) -> bytes:
+def decompress(data: Bytes, most: int) -> bytes:
     """Expand one zstd frame that says its size, if that is at most `most` bytes.
 
     `max_output_size` alone does not bound it: the library trusts the size in the frame's header.

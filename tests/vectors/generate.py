@@ -605,7 +605,7 @@ def _object(
 ) -> tuple[bytes, bytes, bytes]:
     words = struct.pack("<II", len(data) | how << 28, len(content))
     body = (words + data).ljust(padded or crypto.padme(8 + len(data)), fill)
-    key = crypto.object_key(fixed("dedup"), bytes((data_class,)) + body)
+    key = crypto.object_key(fixed("dedup"), data_class, body)
     header = spec.OBJECT_MAGIC + bytes((1, 1, data_class, 0))
     return key, header + crypto.encrypt(key, bytes(24), body, spec.LABEL_OBJECT + header), content
 
