@@ -160,13 +160,25 @@ class FileMedia(Media):
 
     def __init__(self, content: bytes | Path, kind: str, caption: str | None) -> None:
         self._content, self.format = content, kind
+        self._later: Callable[[], bytes] | None = None
         self.caption = "" if caption is None else clean(caption)
+
+    @property
+    def kept(self) -> bytes | Path:
+        """The main file's bytes, or where they lie when there are more than 32 MiB."""
+        if self._later is not None:
+            self._content, self._later = self._later(), None
+        return self._content
 
     @property
     def content(self) -> bytes:
         """The main file's bytes."""
-        kept = self._content
+        kept = self.kept
         return kept if isinstance(kept, bytes) else kept.read_bytes()
+
+    def read_later(self, read: Callable[[], bytes]) -> None:
+        """Take the main file's bytes from `read` when they are first looked at."""
+        self._later = read
 
     @property
     def content_type(self) -> str:
@@ -175,7 +187,7 @@ class FileMedia(Media):
 
     def files(self) -> list[MediaFile]:
         """Its files, the main one first."""
-        return [MediaFile(f".{self.format}", self._content)]
+        return [MediaFile(f".{self.format}", self.kept)]
 
     def facts(self) -> dict[str, Any]:
         """Plain facts about the main file, text of the user included."""

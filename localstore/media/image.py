@@ -170,7 +170,7 @@ def _read(
 ) -> tuple[bytes | Path, str, int, int]:
     """Content, format, width and height of whatever a script calls a picture."""
     if isinstance(source, Image):
-        return source._content, source.format, source.width, source.height
+        return source.kept, source.format, source.width, source.height
     if is_path(source) or isinstance(source, bytes) or hasattr(source, "read"):
         return _from_file(source)
     drawing = figure_of(source)

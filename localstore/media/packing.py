@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from localstore.errors import NotFound
 from localstore.media.names import checked_path
 from localstore.media.overlays import unpack
-from localstore.media.reading import KINDS, from_stand_in
+from localstore.media.reading import KINDS, from_file
 from localstore.media.table import Table, stand_in
 
 if TYPE_CHECKING:
@@ -75,15 +75,15 @@ def from_artifact(name: str, read: Callable[[str], bytes]) -> Media | None:
     return None
 
 
-def _open(suffix: str, raw: bytes, read: Callable[[str], bytes]) -> Media | None:
+def _open(suffix: str, raw: bytes, read: Callable[[str], bytes]) -> Media:
     if suffix == _TABLE:
         return Table.restored({}, raw, read)
     if suffix == _CHART:
         from localstore.media.chart import CustomChart
 
         return CustomChart.restored({}, raw, read)
-    found = from_stand_in(unpack(raw), read)
-    return found if not isinstance(found, dict) else None
+    found = unpack(raw)
+    return from_file(checked_path(found.get("path")), {**found, "kind": found.get("_type")}, read)
 
 
 def _with(name: str, suffix: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -88,10 +89,15 @@ def from_record(
 def from_stand_in(raw: Mapping[str, Any], read: Callable[[str], bytes]) -> Any:
     """Open what stands in a cell; an object of an unknown type stays as it is.
 
+    A table may hold more pictures than memory does: each is read when it is looked at.
+
     Raises:
         Damaged: media that cannot be opened.
     """
     kind = raw.get("_type")
     if kind not in _IN_CELLS:
         return dict(raw)
-    return from_file(checked_path(raw.get("path")), {**raw, "kind": kind}, read)
+    path = checked_path(raw.get("path"))
+    made: Any = class_of(kind).restored({**raw, "kind": kind}, b"", read)
+    made.read_later(partial(read, path))
+    return made

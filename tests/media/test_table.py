@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from localstore.errors import Damaged, UsageError
 from localstore.media import Audio, Histogram, Html, Image, Table
 from localstore.media.cells import MAX_CELL_NUMBERS
+from localstore.media.reading import from_file
 from tests.media.conftest import Shelf
 
 if TYPE_CHECKING:
@@ -144,6 +145,23 @@ def test_the_same_picture_in_many_cells_is_one_file(shelf: Shelf) -> None:
     shelf.log(Table(columns=["p"], data=[[picture]] * 10))
 
     assert len(shelf.files) == 2
+
+
+def test_pictures_of_a_table_are_read_when_they_are_looked_at(shelf: Shelf) -> None:
+    pictures = [[Image(np.full((4, 4), at, np.uint8))] for at in range(5)]
+    record = shelf.log(Table(columns=["p"], data=pictures))
+    read: list[str] = []
+
+    def reading(path: str) -> bytes:
+        read.append(path)
+        return shelf.read(path)
+
+    opened = from_file(record["path"], shelf.facts(record["path"]), reading)
+
+    assert isinstance(opened, Table)
+    assert read == [record["path"]]
+    assert opened.data[3][0].to_numpy()[0, 0] == 3
+    assert len(read) == 2
 
 
 def test_rows_added_later_belong_to_the_next_time(shelf: Shelf) -> None:
