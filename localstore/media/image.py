@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from localstore.errors import Damaged, UsageError
 from localstore.media import overlays, pictures
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from PIL.Image import Image as Picture
+
+# SVG can run scripts and fetch; Pillow hands TIFF to a library that has a history of overflows.
+_NEVER_DECODED: Final = frozenset({"svg", "tiff"})
 
 
 class Image(FileMedia):
@@ -86,10 +89,12 @@ class Image(FileMedia):
 
         Raises:
             Damaged: it does not decode, or has more than 64 million pixels.
-            UsageError: Pillow is not installed, or this is an SVG, which is never drawn.
+            UsageError: Pillow is not installed, or this is an SVG or a TIFF, which are never drawn.
         """
-        if self.format == "svg":
-            raise UsageError("an SVG is kept as text and never drawn", hint="read `content`")
+        if self.format in _NEVER_DECODED:
+            raise UsageError(
+                f"an image as {self.format} is kept as it is and never drawn", hint="read `content`"
+            )
         return pictures.open_bounded(self.content)
 
     @property

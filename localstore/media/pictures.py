@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 MAX_PIXELS: Final = 64 * 1024 * 1024  # of a picture that is decoded: 256 MiB as RGBA
-_FORMATS: Final = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
+_FORMATS: Final = ("PNG", "JPEG", "GIF", "WEBP", "BMP")
 # What Pillow's readers say of broken files, which they parse with struct and zlib.
 _BAD_PICTURE: Final = (
     *FOREIGN_ERRORS,

@@ -170,7 +170,7 @@ def test_a_later_change_of_the_file_changes_nothing(tmp_path: Path) -> None:
     assert (image.to_numpy() == noise(8, 8, 3)).all()
 
 
-@pytest.mark.parametrize("name", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF"])
+@pytest.mark.parametrize("name", ["PNG", "JPEG", "GIF", "WEBP", "BMP"])
 def test_a_file_stays_what_it_is(name: str, tmp_path: Path, shelf: Shelf) -> None:
     path = tmp_path / "photo.bin"
     Pillow.fromarray(noise(12, 34, 3)).save(path, name)
@@ -179,7 +179,7 @@ def test_a_file_stays_what_it_is(name: str, tmp_path: Path, shelf: Shelf) -> Non
 
     assert opened.content == path.read_bytes()
     assert opened.to_pil().size == (34, 12)
-    assert (opened.width, opened.height) in ((34, 12), (0, 0) if name == "TIFF" else (34, 12))
+    assert (opened.width, opened.height) == (34, 12)
     assert opened.caption == "seen"
 
 
