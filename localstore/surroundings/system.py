@@ -27,6 +27,8 @@ _MB: Final = 1 << 20
 _GB: Final = 1 << 30
 DRM_ROOT: Final = Path("/sys/class/drm")
 CGROUP_ROOT: Final = Path("/sys/fs/cgroup")
+# Over less time than this, counters that move in steps of 10 ms tell nothing.
+LEAST_WINDOW_S: Final = 0.5
 # A driver that hangs must not hold back the end of a script.
 _STOP_TIMEOUT_S: Final = 3.0
 # Finding children reads a file of every process of the machine; where that is slow, seldom.
@@ -41,10 +43,15 @@ class Rates:
         self._before: dict[str, tuple[float, float]] = {}
 
     def per_s(self, name: str, value: float, now: float) -> float | None:
-        """How fast a counter grows since the last call; None at the first, and when it fell."""
+        """How fast a counter grows since the last rate.
+
+        None at first, when it fell, and when too little time has passed to tell.
+        """
         before = self._before.get(name)
+        if before is not None and now - before[1] < LEAST_WINDOW_S:
+            return None
         self._before[name] = (value, now)
-        if before is None or now <= before[1] or value < before[0]:
+        if before is None or value < before[0]:
             return None
         return (value - before[0]) / (now - before[1])
 
@@ -57,7 +64,8 @@ class Processes:
         self._known: dict[int, psutil.Process] = {}
         self._cpu_s: dict[int, float] = {}
         self._search_at = float("-inf")
-        self._sampled_at: float | None = None
+        self._spent_s = 0.0
+        self._since: float | None = None
 
     @property
     def pids(self) -> frozenset[int]:
@@ -74,20 +82,23 @@ class Processes:
         if now >= self._search_at:
             self._search(now)
         rss = threads = 0
-        spent = 0.0
         for pid, process in list(self._known.items()):
             try:
                 with process.oneshot():
                     rss += process.memory_info().rss
                     threads += process.num_threads()
-                    spent += self._spent(pid, process)
+                    self._spent_s += self._spent(pid, process)
             except psutil.Error:
                 del self._known[pid]
         values = {"memory.rss_mb": rss / _MB, "threads": threads, "count": len(self._known)}
-        if self._sampled_at is not None and now > self._sampled_at:
-            values["cpu"] = 100 * spent / (now - self._sampled_at)
-        self._sampled_at = now
-        return values
+        return values | self._cpu(now)
+
+    def _cpu(self, now: float) -> Sample:
+        if self._since is not None and now - self._since < LEAST_WINDOW_S:
+            return {}
+        spent, since = self._spent_s, self._since
+        self._spent_s, self._since = 0.0, now
+        return {} if since is None else {"cpu": 100 * spent / (now - since)}
 
     def _spent(self, pid: int, process: psutil.Process) -> float:
         """Seconds of CPU since the last sample; all that a process had that is new since then."""
