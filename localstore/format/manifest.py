@@ -9,7 +9,9 @@ from __future__ import annotations
 import itertools
 import struct
 import zlib
+from collections import Counter
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -101,29 +103,31 @@ def check_path(path: str) -> str:
     return path
 
 
-def path_order(entry: Entry) -> bytes:
-    """By what entries are sorted: the bytes of their paths."""
-    return entry.path.encode()
-
-
 def in_order(entries: Iterable[Entry]) -> list[Entry]:
-    """Entries by path.
+    """Entries by path: the order of code points, which is that of the bytes of UTF-8.
 
     Raises:
         UsageError: a path stands twice, or is a file and a folder at once.
     """
-    ordered = sorted(entries, key=path_order)
-    paths: set[str] = set()
-    for entry in ordered:
-        if entry.path in paths:
-            raise UsageError(f"two files are called {entry.path!r}")
-        paths.add(entry.path)
-    folders = {entry.path.rpartition("/")[0] for entry in ordered}
-    for folder in folders:
-        for above in _self_and_above(folder):
-            if above in paths:
-                raise UsageError(f"{above!r} is a file, and a folder with other files")
+    ordered = sorted(entries, key=attrgetter("path"))
+    check_paths([entry.path for entry in ordered])
     return ordered
+
+
+def check_paths(paths: Sequence[str]) -> None:
+    """Accept the paths of one version together.
+
+    Raises:
+        UsageError: one stands twice, or is a file and a folder at once.
+    """
+    files = set(paths)
+    if len(files) < len(paths):
+        twice = next(path for path, count in Counter(paths).items() if count > 1)
+        raise UsageError(f"two files are called {twice!r}")
+    for folder in {path.rpartition("/")[0] for path in paths}:
+        for above in _self_and_above(folder):
+            if above in files:
+                raise UsageError(f"{above!r} is a file, and a folder with other files")
 
 
 def _self_and_above(folder: str) -> Iterator[str]:
@@ -135,7 +139,7 @@ def _self_and_above(folder: str) -> Iterator[str]:
 def version_digest(entries: Iterable[Entry]) -> bytes:
     """32 bytes that name a version by its paths and contents alone (docs/format.md, 9.2)."""
     pieces: list[bytes] = []
-    for entry in sorted(entries, key=path_order):
+    for entry in sorted(entries, key=attrgetter("path")):
         path, uri = entry.path.encode(), entry.uri.encode()
         size = _UNKNOWN_SIZE if entry.size is None else entry.size
         pieces += (_U32.pack(len(path)), path, _SIZE.pack(bool(uri), size))
@@ -216,8 +220,7 @@ def decode_page(raw: bytes) -> tuple[list[Entry], list[tuple[bytes, bytes]]]:
     if page.files is None:
         return [], _checked_more(page.more or [])
     entries = [_entry(file) for file in page.files]
-    keys = [path_order(entry) for entry in entries]
-    if any(left >= right for left, right in itertools.pairwise(keys)):
+    if any(left.path >= right.path for left, right in itertools.pairwise(entries)):
         raise Damaged("a manifest whose paths are out of order")
     return entries, []
 

@@ -5,17 +5,15 @@ Used by the thread that makes a training process's blocks: no thread is started 
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Final
-
-import zstandard
 
 from localstore import crypto
 from localstore.errors import Damaged, Forged
 from localstore.format.manifest import Part
-from localstore.format.objects import seal_object
 from localstore.layout import object_name
 from localstore.store.objects import Group, ObjectFiles
-from localstore.store.sealing import worth_compressing
+from localstore.store.sealing import Hand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -44,7 +42,7 @@ def keep(
         The parts of each content, in their order.
 
     Raises:
-        OSError: the disk refused.
+        OSError: the disk refused, or objects vanish as fast as they are stored.
     """
     files, kept = ObjectFiles(project.paths), list[tuple[Part, ...]]()
     for _ in range(_ROUNDS):
@@ -53,8 +51,8 @@ def keep(
         if objects:
             refer(objects)
         if all(map(files.has, objects)):
-            break
-    return kept
+            return kept
+    raise OSError(errno.ENOENT, "objects vanish from the store while it is written")
 
 
 def _store(
@@ -62,22 +60,20 @@ def _store(
 ) -> list[tuple[Part, ...]]:
     group = Group(files)
     try:
-        kept = [tuple(_pieces(project, group, data_class, memoryview(one))) for one in contents]
+        hand = Hand(data_class, project.dedup, _LEVEL)
+        kept = [tuple(_pieces(hand, group, memoryview(one))) for one in contents]
         group.commit()
     finally:
         group.close()
     return kept
 
 
-def _pieces(project: Project, group: Group, data_class: int, content: memoryview) -> Iterator[Part]:
+def _pieces(hand: Hand, group: Group, content: memoryview) -> Iterator[Part]:
     for at in range(0, len(content), _PIECE_BYTES):
         piece = content[at : at + _PIECE_BYTES]
-        press = None
-        if worth_compressing(piece):
-            press = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True)
-        made = seal_object(data_class, piece, project.dedup, press)
-        group.put(made.id, made.raw)
-        yield Part(made.id, made.key, 0, len(piece))
+        object_id, key, raw = hand.seal(piece)
+        group.put(object_id, raw)
+        yield Part(object_id, key, 0, len(piece))
 
 
 def read_parts(project: Project, parts: Iterable[Part], size: int, content_hash: bytes) -> bytes:

@@ -5,10 +5,8 @@ A cache of this home, sealed; it may be deleted. A machine that may not read its
 
 from __future__ import annotations
 
-import os
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 import zstandard
@@ -19,20 +17,22 @@ from localstore.format import packing, spec
 from localstore.format.manifest import Part
 
 if TYPE_CHECKING:
+    import os
+
     from localstore.project import Project
 
 _FILE: Final = "files.cache"
-_MOST_BYTES: Final = 48 * 1024 * 1024
-_HEAD: Final = struct.Struct("<QqQq32s")
+_VERSION: Final = 1
+_MOST_BYTES: Final = 36 * 1024 * 1024  # of paths, and of parts: 150,000 files
+_FACTS: Final = struct.Struct("<QqQq")
 _PART: Final = struct.Struct("<32s32sII")
-_ENTRY_BYTES: Final = 120  # what Python needs for one more key and value
+_ENTRY_BYTES: Final = 150  # what Python needs for one more key and value
 # A file that was changed this shortly before it was read may change again without another time:
 # clocks of file systems tick every 4 to 10 ms.
 _FRESH_NS: Final = 50_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What tells a changed file from one that is as it was."""
 
     size: int
@@ -50,8 +50,17 @@ class Facts:
         return max(self.mtime_ns, self.ctime_ns) < now_ns - _FRESH_NS
 
 
+class _Content(msgspec.Struct, array_like=True):
+    version: int
+    paths: dict[bytes, bytes]
+    parts: dict[bytes, bytes]
+
+
 class FileCache:
-    """Hash and parts of files by path and class. Not for two threads at once."""
+    """Hashes of files by path, and parts by hash and class. Not for two threads at once.
+
+    What was asked for or put longest ago is forgotten first.
+    """
 
     def __init__(self, project: Project, data_class: int) -> None:
         self._kept = project.can_read
@@ -59,61 +68,67 @@ class FileCache:
         self._key = crypto.derive(project.identity.home_key, spec.LABEL_CACHE)
         self._context = spec.LABEL_CACHE + spec.CACHE_MAGIC + project.id + b"files"
         self._class = bytes((data_class,))
-        self._entries: dict[bytes, bytes] | None = None
+        self._content: _Content | None = None
         self._changed = False
 
-    def _loaded(self) -> dict[bytes, bytes]:
-        if self._entries is None:
-            self._entries = self._load() if self._kept else {}
-        return self._entries
+    def _loaded(self) -> _Content:
+        if self._content is None:
+            self._content = (self._load() if self._kept else None) or _Content(_VERSION, {}, {})
+        return self._content
 
-    def _load(self) -> dict[bytes, bytes]:
+    def _load(self) -> _Content | None:
         try:
             sealed = self._path.read_bytes()
             raw = crypto.decrypt_with_nonce(self._key, sealed, self._context)
             raw = packing.decompress(raw, 4 * _MOST_BYTES)
-            return msgspec.msgpack.decode(raw, type=dict[bytes, bytes])
+            content = msgspec.msgpack.decode(raw, type=_Content)
         except (OSError, Damaged, msgspec.DecodeError):
-            return {}
+            return None
+        return content if content.version == _VERSION else None
 
-    def _name(self, path: str) -> bytes:
-        return crypto.digest(spec.LABEL_CACHE, self._class, os.fsencode(path), size=16)
+    def hash_of(self, path: str, facts: Facts) -> bytes | None:
+        """Hash of a file's content, when the file is as it was."""
+        paths = self._loaded().paths
+        name = _name(path)
+        raw = paths.get(name)
+        if raw is None or not raw.startswith(_FACTS.pack(*facts)):
+            return None
+        paths[name] = paths.pop(name)
+        return raw[_FACTS.size :]
 
-    def get(self, path: str, facts: Facts) -> tuple[bytes, tuple[Part, ...]] | None:
-        """Hash and parts of a file that is as it was."""
-        entries = self._loaded()
-        name = self._name(path)
-        raw = entries.get(name)
+    def parts_of(self, content_hash: bytes) -> tuple[Part, ...] | None:
+        """Where a content stands, when it was stored before."""
+        parts, name = self._loaded().parts, content_hash + self._class
+        raw = parts.get(name)
         if raw is None:
             return None
-        size, mtime_ns, inode, ctime_ns, content_hash = _HEAD.unpack_from(raw)
-        if facts != Facts(size, mtime_ns, inode, ctime_ns):
-            return None
-        entries[name] = entries.pop(name)  # asked last, forgotten last
-        view = memoryview(raw)[_HEAD.size :]
-        return content_hash, tuple(Part(*part) for part in _PART.iter_unpack(view))
+        parts[name] = parts.pop(name)
+        return tuple(Part(*part) for part in _PART.iter_unpack(raw))
 
-    def put(self, path: str, facts: Facts, content_hash: bytes, parts: tuple[Part, ...]) -> None:
+    def put_path(self, path: str, facts: Facts, content_hash: bytes) -> None:
         """Remember a file; only one that had settled before it was read."""
         if not self._kept:
             return
-        head = _HEAD.pack(facts.size, facts.mtime_ns, facts.inode, facts.ctime_ns, content_hash)
-        pieces = (_PART.pack(p.object_id, p.key, p.offset, p.length) for p in parts)
-        entries, name = self._loaded(), self._name(path)
-        entries.pop(name, None)
-        entries[name] = head + b"".join(pieces)
+        paths, name = self._loaded().paths, _name(path)
+        paths.pop(name, None)
+        paths[name] = _FACTS.pack(*facts) + content_hash
+        self._changed = True
+
+    def put_parts(self, content_hash: bytes, parts: tuple[Part, ...]) -> None:
+        """Remember where a content stands; only once its objects are durable."""
+        known, name = self._loaded().parts, content_hash + self._class
+        known.pop(name, None)
+        known[name] = b"".join([_PART.pack(p.object_id, p.key, p.offset, p.length) for p in parts])
         self._changed = True
 
     def save(self) -> None:
         """Write what changed; a disk that refuses is no error."""
-        if not self._changed or self._entries is None:
+        content = self._loaded()
+        if not self._changed or not self._kept:
             return
-        total = sum(len(raw) + _ENTRY_BYTES for raw in self._entries.values())
-        for name in list(self._entries):
-            if total <= _MOST_BYTES:
-                break
-            total -= len(self._entries.pop(name)) + _ENTRY_BYTES
-        raw = msgspec.msgpack.encode(self._entries)
+        _bound(content.paths)
+        _bound(content.parts)
+        raw = msgspec.msgpack.encode(content)
         squeezed = zstandard.ZstdCompressor(level=1, write_content_size=True).compress(raw)
         try:
             sealed = crypto.encrypt_with_nonce(self._key, squeezed, self._context)
@@ -121,3 +136,16 @@ class FileCache:
         except OSError:
             return
         self._changed = False
+
+
+def _name(path: str) -> bytes:
+    raw = path.encode("utf-8", "surrogateescape")
+    return crypto.digest(spec.LABEL_CACHE, raw, size=spec.ID_BYTES)
+
+
+def _bound(entries: dict[bytes, bytes]) -> None:
+    total = sum(map(len, entries.values())) + len(entries) * _ENTRY_BYTES
+    for name in list(entries) if total > _MOST_BYTES else ():
+        if total <= _MOST_BYTES:
+            break
+        total -= len(entries.pop(name)) + _ENTRY_BYTES

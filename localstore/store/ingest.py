@@ -9,26 +9,34 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field
+from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from localstore import crypto
-from localstore.errors import StoreError
-from localstore.format.manifest import Entry, Part, check_path, encode_index, encode_pages, in_order
+from localstore.format.manifest import (
+    Entry,
+    Part,
+    check_path,
+    check_paths,
+    encode_index,
+    encode_pages,
+)
 from localstore.store.chunks import SMALL_BYTES, ChunkIndex, Cutter
 from localstore.store.filecache import Facts, FileCache
-from localstore.store.objects import ObjectFiles
-from localstore.store.sealing import Sealer, Slot, thread_count
+from localstore.store.objects import ObjectFiles, vanishing
+from localstore.store.sealing import Hand, Sealer, Slot, thread_count
 from localstore.store.sources import Source, look, open_file, unstable
 from localstore.store.streams import Slabs, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
 
     from localstore.project import Project
 
 _ROUNDS: Final = 3
 _TRIES: Final = 3
+_MANIFEST_LEVEL: Final = 3
 _FAN: Final = 10_000  # pages that one page lists: 700 KB
 _THREADS_FROM_BYTES: Final = 4 * 1024 * 1024
 
@@ -42,9 +50,12 @@ class _Taken:
     size: int
     facts: Facts | None = None  # of a file that had settled before it was read
     pieces: list[tuple[Slot, int, int]] = field(default_factory=list)
+    parts: tuple[Part, ...] | None = None  # of a content that is here
 
     def entry(self) -> Entry:
-        parts = tuple(Part(s.object_id, s.key, at, length) for s, at, length in self.pieces)
+        parts = self.parts
+        if parts is None:
+            parts = tuple([Part(s.object_id, s.key, at, size) for s, at, size in self.pieces])
         return Entry(self.source.path, self.size, self.hash, parts)
 
 
@@ -84,6 +95,8 @@ class Ingest:
         self._objects = ObjectFiles(project.paths)
         self._index = ChunkIndex(project)
         self._cache = FileCache(project, data_class)
+        self._pinned: dict[bytes, bool] = {}
+        self._folder = str(Path.cwd())
 
     def run(self, sources: Iterable[Source]) -> list[Entry]:
         """Take all sources; every object is durable and referred to.
@@ -97,19 +110,19 @@ class Ingest:
             NotFound, NotPermitted: a file is missing or cannot be read.
             StoreError: the disk refused, or objects vanish as fast as they are stored.
         """
-        named = list(sources)
-        in_order(Entry(check_path(source.path), None, b"", ()) for source in named)
+        todo = sorted(sources, key=attrgetter("path"))
+        check_paths([check_path(source.path) for source in todo])
         entries: dict[str, Entry] = {}
-        todo = sorted(named, key=lambda source: source.path.encode())
         for attempt in range(_ROUNDS):
+            self._pinned.clear()
             entries |= self._take(todo, trust=not (self._rehash or attempt))
             gone = self._gone(entries.values())
-            todo = [one for one in todo if _uses(entries[one.path], gone)]
+            todo = [one for one in todo if gone and _uses(entries[one.path], gone)]
             if not todo:
                 self._index.save()
                 self._cache.save()
-                return in_order(entries.values())
-        raise StoreError("objects vanish from the store while it is written")
+                return sorted(entries.values(), key=attrgetter("path"))
+        raise vanishing()
 
     def store_manifest(self, entries: Iterable[Entry]) -> tuple[bytes, bytes]:
         """Store the pages of a version; all objects are durable and referred to.
@@ -131,13 +144,14 @@ class Ingest:
         for _ in range(_ROUNDS):
             with Sealer(self._project, self._class, self._index, self._refer) as sealer:
                 slots = [Slot(len(page)) for page in pages]
+                hand = Hand(self._class, self._project.dedup, _MANIFEST_LEVEL)
                 for page, slot in zip(pages, slots, strict=True):
-                    sealer.seal(memoryview(page), slot)
+                    sealer.seal(memoryview(page), slot, hand)
                 sealer.finish()
             if all(self._objects.has(slot.object_id) for slot in slots):
                 self._index.save()
                 return [(slot.object_id, slot.key) for slot in slots]
-        raise StoreError("objects vanish from the store while it is written")
+        raise vanishing()
 
     def _gone(self, entries: Iterable[Entry]) -> set[bytes]:
         ids = {part.object_id for entry in entries for part in entry.parts}
@@ -145,44 +159,71 @@ class Ingest:
 
     # -------------------------------------------------------------- one round
     def _take(self, sources: list[Source], *, trust: bool) -> dict[str, Entry]:
-        sizes = {source.path: self._size(source) for source in sources}
-        threads = thread_count() if sum(sizes.values()) >= _THREADS_FROM_BYTES else 0
+        entries: dict[str, Entry] = {}
+        new: list[tuple[Source, int]] = []
+        for source in sources:
+            if isinstance(source.file, bytes):
+                new.append((source, len(source.file)))
+                continue
+            facts = Facts.of(look(source.file))
+            known = self._known(source.path, source.file, facts) if trust else None
+            if known is None:
+                new.append((source, facts.size))
+                continue
+            entries[source.path] = known
+            self._tell(source, facts)
+            self._progress(facts.size)
+        for one in self._take_new(new) if new else ():
+            entry = entries[one.source.path] = one.entry()
+            self._cache.put_parts(one.hash, entry.parts)
+            if one.facts is not None and not isinstance(one.source.file, bytes):
+                self._cache.put_path(self._absolute(one.source.file), one.facts, one.hash)
+        held = [object_id for object_id, here in self._pinned.items() if here]
+        if held:
+            self._refer(held)
+        return entries
+
+    def _known(self, path: str, file: Path, facts: Facts) -> Entry | None:
+        """The entry of a file that is as it was, and whose objects are here."""
+        content_hash = self._cache.hash_of(self._absolute(file), facts)
+        parts = self._here(content_hash) if content_hash else None
+        if content_hash is None or parts is None:
+            return None
+        return Entry(path, facts.size, content_hash, parts)
+
+    def _here(self, content_hash: bytes) -> tuple[Part, ...] | None:
+        """The parts of a content that was stored before, pinned."""
+        parts = self._cache.parts_of(content_hash)
+        for part in parts or ():
+            here = self._pinned.get(part.object_id)
+            if here is None:
+                here = self._objects.pin(part.object_id) is not None
+                self._pinned[part.object_id] = here
+            if not here:
+                return None
+        return parts
+
+    def _take_new(self, new: list[tuple[Source, int]]) -> list[_Taken]:
+        """Read sources, of these sizes, and have their chunks sealed."""
+        many = sum(size for _, size in new) >= _THREADS_FROM_BYTES
+        threads = thread_count() if many else 0
         slabs = Slabs(self._cutter.window, threads + 2)
         with Sealer(
             self._project, self._class, self._index, self._refer, threads=threads
         ) as sealer:
-            entries = self._known(sources, sealer) if trust else {}
-            new = [source for source in sources if source.path not in entries]
-            large = [one for one in new if sizes[one.path] >= SMALL_BYTES]
-            small = [one for one in new if sizes[one.path] < SMALL_BYTES]
-            taken = [self._take_large(one, sizes[one.path], sealer, slabs) for one in large]
+            taken = [
+                self._take_large(source, size, sealer, slabs)
+                for source, size in new
+                if size >= SMALL_BYTES
+            ]
+            small = [source for source, size in new if size < SMALL_BYTES]
             taken += self._take_small(small, sealer, slabs)
             sealer.finish()
-        for one in taken:
-            entry = entries[one.source.path] = one.entry()
-            if one.facts is not None and not isinstance(one.source.file, bytes):
-                self._cache.put(_absolute(one.source.file), one.facts, one.hash, entry.parts)
-        return entries
+        return taken
 
-    @staticmethod
-    def _size(source: Source) -> int:
-        if isinstance(source.file, bytes):
-            return len(source.file)
-        return look(source.file).st_size
-
-    def _known(self, sources: list[Source], sealer: Sealer) -> dict[str, Entry]:
-        """Entries of files that are as they were, and whose objects are here."""
-        entries = {}
-        for source in sources:
-            if isinstance(source.file, bytes):
-                continue
-            facts = Facts.of(look(source.file))
-            known = self._cache.get(_absolute(source.file), facts)
-            if known is not None and all(sealer.rely(part.object_id) for part in known[1]):
-                self._tell(source, facts)
-                self._progress(facts.size)
-                entries[source.path] = Entry(source.path, facts.size, *known)
-        return entries
+    def _absolute(self, file: Path) -> str:
+        name = str(file)
+        return name if name.startswith("/") else f"{self._folder}/{name}"
 
     def _tell(self, source: Source, facts: Facts) -> None:
         if source.differs(facts) and source.path not in self.changed:
@@ -237,9 +278,12 @@ class Ingest:
             content, kept = source.file, None
         else:
             content, kept = self._read_small(source, source.file)
-        stream.write(content)
+        one = _Taken(source, crypto.content_hash(content), len(content), kept)
+        one.parts = self._here(one.hash)
+        if one.parts is None:
+            stream.write(content)
         self._progress(len(content))
-        return _Taken(source, crypto.content_hash(content), len(content), kept)
+        return one
 
     def _read_small(self, source: Source, file: Path) -> tuple[bytes, Facts | None]:
         for _ in range(_TRIES):
@@ -265,10 +309,6 @@ class Ingest:
         return facts
 
 
-def _absolute(file: Path) -> str:
-    return str(file.absolute())
-
-
 def _uses(entry: Entry, gone: set[bytes]) -> bool:
     return any(part.object_id in gone for part in entry.parts)
 
@@ -277,7 +317,7 @@ def _lay_out(taken: list[_Taken], slots: list[Slot]) -> None:
     """Say which pieces of chunks each of the files is that were laid end to end."""
     at = used = 0
     for one in taken:
-        left = one.size
+        left = one.size if one.parts is None else 0
         while left:
             slot = slots[at]
             length = min(left, slot.length - used)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from localstore.errors import Damaged
-from localstore.format.manifest import MAX_LEVELS, Entry, decode_page, path_order
+from localstore.format.manifest import MAX_LEVELS, Entry, decode_page
 from localstore.layout import object_name
 from localstore.store.objects import ObjectFiles
 
@@ -27,12 +27,10 @@ def load_entries(project: Project, root_id: bytes, key: bytes) -> list[Entry]:
     """
     files = ObjectFiles(project.paths)
     entries: list[Entry] = []
-    last = b""
     for object_id, found in _pages(files, root_id, key, None, MAX_LEVELS):
         # Each page must go on where the one before ended, so none can be listed twice.
-        if last and path_order(found[0]) <= last:
+        if entries and found[0].path <= entries[-1].path:
             raise Damaged("a manifest whose pages are out of order", file=object_name(object_id))
-        last = path_order(found[-1])
         entries += found
     return entries
 

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from localstore import durable
-from localstore.errors import Damaged, NotFound
+from localstore.errors import Damaged, NotFound, StoreError
 from localstore.format import spec
 from localstore.format.objects import OpenedObject, open_object
 from localstore.layout import DIRECTORY_MODE, FILE_MODE, object_name
@@ -61,7 +61,7 @@ class ObjectFiles:
             return None
         return before
 
-    def read(self, object_id: bytes) -> bytes:
+    def read(self, object_id: bytes) -> bytearray:
         """The bytes of an object, unchecked.
 
         Raises:
@@ -74,11 +74,15 @@ class ObjectFiles:
             raise NotFound(
                 f"object {object_id.hex()} is not here", hint="`localstore sync now` may bring it"
             ) from None
-        with os.fdopen(handle, "rb") as file:
-            raw = file.read(spec.MAX_OBJECT_BYTES + 1)
-        if len(raw) > spec.MAX_OBJECT_BYTES:
-            raise Damaged("longer than an object may be", file=object_name(object_id))
-        return raw
+        try:
+            size = os.fstat(handle).st_size
+            if size > spec.MAX_OBJECT_BYTES:
+                raise Damaged("longer than an object may be", file=object_name(object_id))
+            raw = bytearray(size)
+            count = os.preadv(handle, [raw], 0)
+        finally:
+            os.close(handle)
+        return raw if count == size else raw[:count]
 
     def _open(self, object_id: bytes) -> int:
         try:
@@ -99,6 +103,11 @@ class ObjectFiles:
             return open_object(raw, key, object_id)
         except Damaged as problem:
             raise problem.at(object_name(object_id)) from None
+
+
+def vanishing() -> StoreError:
+    """What is raised when somebody deletes objects as fast as they are stored."""
+    return StoreError("objects vanish from the store while it is written")
 
 
 class Group:

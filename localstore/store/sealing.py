@@ -15,11 +15,11 @@ import zstandard
 
 from localstore import crypto
 from localstore.errors import LocalStoreError, StoreError
-from localstore.format.objects import seal_object
+from localstore.format.objects import ObjectSealer
 from localstore.store.objects import Group, ObjectFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
 
     from localstore.project import Project
@@ -80,17 +80,29 @@ class _Batch:
     def __init__(self, files: ObjectFiles) -> None:
         self.group = Group(files)
         self.fresh: list[bytes] = []
+        self.chunks: list[tuple[bytes, bytes, bytes]] = []
         self.size = self.users = 0
 
 
-def worth_compressing(chunk: memoryview) -> bool:
-    """Whether samples of a chunk become smaller."""
-    size = len(chunk)
-    if size <= 4 * _SAMPLE_BYTES:
-        return True
-    step = size // 4
-    sample = b"".join(chunk[at : at + _SAMPLE_BYTES] for at in range(0, 4 * step, step))
-    return len(zstandard.ZstdCompressor(level=_LEVEL).compress(sample)) < _WORTH * len(sample)
+class Hand:
+    """What one thread needs to seal chunks of one class, used again for each of them."""
+
+    def __init__(self, data_class: int, dedup_secret: bytes, level: int = _LEVEL) -> None:
+        self._sealer = ObjectSealer(data_class, dedup_secret)
+        self._compressor = zstandard.ZstdCompressor(level=level, write_content_size=True)
+
+    def seal(self, chunk: memoryview) -> tuple[bytes, bytes, memoryview]:
+        """Id, key and bytes of a chunk's object; the bytes until the next call."""
+        return self._sealer.seal(chunk, self._compressor if self._worth(chunk) else None)
+
+    def _worth(self, chunk: memoryview) -> bool:
+        """Whether samples of a chunk become smaller."""
+        size = len(chunk)
+        if size <= 4 * _SAMPLE_BYTES:
+            return True
+        step = size // 4
+        sample = b"".join(chunk[at : at + _SAMPLE_BYTES] for at in range(0, 4 * step, step))
+        return len(self._compressor.compress(sample)) < _WORTH * len(sample)
 
 
 class Sealer:
@@ -106,19 +118,25 @@ class Sealer:
         index: ChunkIndex,
         refer: Callable[[Sequence[bytes]], None],
         *,
+        relied: Iterable[bytes] = (),
         threads: int = 0,
     ) -> None:
-        """`refer`: called in the caller's thread. `threads`: 0 seals in the caller's thread."""
+        """Args:
+        refer: called in the caller's thread. relied: ids that are pinned and referred to already.
+        threads: 0 seals in the caller's thread.
+        """
         self.files = ObjectFiles(project.paths)
         self._dedup, self._class, self._index = project.dedup, int(data_class), index
         self._refer = refer
         self._changed = threading.Condition()
-        self._relied: set[bytes] = set()
+        self._relied = set(relied)
+        self._pending: dict[bytes, tuple[bytes, bytes]] = {}
         self._batch = _Batch(self.files)
         self._error: BaseException | None = None
         self._jobs: queue.SimpleQueue[tuple[memoryview, Slot, Slab] | None] = queue.SimpleQueue()
         self._full: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
-        self._durable: queue.SimpleQueue[list[bytes]] = queue.SimpleQueue()
+        self._durable: queue.SimpleQueue[_Batch] = queue.SimpleQueue()
+        self._hand = Hand(self._class, self._dedup)
         self._threads = self._start(threads) if threads else []
 
     def _start(self, count: int) -> list[threading.Thread]:
@@ -169,7 +187,7 @@ class Sealer:
         self._check()
         slot = Slot(len(chunk))
         if not self._threads:
-            self.seal(chunk, slot)
+            self.seal(chunk, slot, self._hand)
         else:
             slab.hold()
             self._jobs.put((chunk, slot, slab))
@@ -210,9 +228,12 @@ class Sealer:
 
     def _refer_durable(self) -> None:
         while not self._durable.empty():
-            ids = self._durable.get()
-            if ids:
-                self._refer(ids)
+            batch = self._durable.get()
+            for name, object_id, key in batch.chunks:
+                self._index.put(name, object_id, key)
+                self._pending.pop(name, None)
+            if batch.fresh:
+                self._refer(batch.fresh)
 
     def _check(self) -> None:
         if isinstance(self._error, OSError):
@@ -224,58 +245,52 @@ class Sealer:
             raise self._error
 
     # -------------------------------------------------------------- any thread
-    def seal(self, chunk: memoryview, slot: Slot) -> None:
+    def seal(self, chunk: memoryview, slot: Slot, hand: Hand) -> None:
         """Find or make the object of a chunk."""
         name = crypto.chunk_hash(self._dedup, self._class, chunk)
-        known = self._index.get(name)
+        known = self._pending.get(name) or self._index.get(name)
         if known is not None:
-            if self.rely(known[0]):
+            if self._rely(known[0]):
                 slot.object_id, slot.key = known
                 return
             self._index.forget(name)
-        compressor = None
-        if worth_compressing(chunk):
-            compressor = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True)
-        made = seal_object(self._class, chunk, self._dedup, compressor)
-        batch = self._enter()
-        try:
-            batch.group.put(made.id, made.raw)
-        finally:
-            self._leave(batch, made.id, len(made.raw))
-        self._index.put(name, made.id, made.key)
-        slot.object_id, slot.key = made.id, made.key
-
-    def rely(self, object_id: bytes) -> bool:
-        """Use an object that is here; False when it is gone."""
-        if object_id in self._relied:
-            return True
-        batch, here = self._enter(), False
-        try:
-            here = batch.group.hold(object_id)
-        finally:
-            self._leave(batch, object_id if here else b"", 0)
-        return here
-
-    def _enter(self) -> _Batch:
+        slot.object_id, slot.key, raw = hand.seal(chunk)
         with self._changed:
-            self._batch.users += 1
-            return self._batch
+            batch = self._batch
+            batch.users += 1
+        try:
+            batch.group.put(slot.object_id, raw)
+            with self._changed:
+                batch.size += len(raw)
+                batch.chunks.append((name, slot.object_id, slot.key))
+                self._pending[name] = slot.object_id, slot.key
+                self._note(slot.object_id, batch)
+        finally:
+            with self._changed:
+                batch.users -= 1
+                self._changed.notify_all()
 
-    def _leave(self, batch: _Batch, object_id: bytes, size: int) -> None:
-        with self._changed:
-            batch.users -= 1
-            batch.size += size
-            if object_id and object_id not in self._relied:
-                self._relied.add(object_id)
-                batch.fresh.append(object_id)
-            self._changed.notify_all()
+    def _rely(self, object_id: bytes) -> bool:
+        """Use an object that the index knows, so that it is durable; False when it is gone."""
+        if object_id not in self._relied:
+            if self.files.pin(object_id) is None:
+                return False
+            with self._changed:
+                self._note(object_id, self._batch)
+        return True
+
+    def _note(self, object_id: bytes, batch: _Batch) -> None:
+        if object_id not in self._relied:
+            self._relied.add(object_id)
+            batch.fresh.append(object_id)
 
     def _seal_jobs(self) -> None:
+        hand = Hand(self._class, self._dedup)
         while (job := self._jobs.get()) is not None:
             chunk, slot, slab = job
             try:
                 if self._error is None:
-                    self.seal(chunk, slot)
+                    self.seal(chunk, slot, hand)
             except BaseException as error:  # noqa: BLE001 - it belongs to the caller's thread
                 self._error = self._error or error
             finally:
@@ -292,7 +307,7 @@ class Sealer:
         try:
             if self._error is None:
                 batch.group.commit()
-                self._durable.put(batch.fresh)
+                self._durable.put(batch)
         except (OSError, LocalStoreError) as error:
             self._error = self._error or error
         finally:
