@@ -57,6 +57,8 @@ _NO_PROGRAMS: Final = (
 # Git shows a file that was touched and not changed by a head without a body, unless it may write
 # the index.
 _UNCHANGED: Final = re.compile(rb"^diff --git .*\n(?=diff --git |\Z)", re.MULTILINE)
+# After the numbers of a hunk git quotes a line above it, which may be the middle of a key.
+_QUOTED: Final = re.compile(rb"^(@@ -[0-9,]{1,30} \+[0-9,]{1,30} @@).*$", re.MULTILINE)
 _FILTER_PARTS: Final = ("clean", "smudge", "process", "required")
 _DIFF: Final = (
     *("diff", "--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--no-relative"),
@@ -379,7 +381,7 @@ def diff(git: Git, base: str, found: Finding, name: str) -> bytes | None:
     if not answer.good:
         found.problems.append(f"{name} could not be made: {_why_not(answer, git.folder)}")
         return None
-    patch = _UNCHANGED.sub(b"", answer.out)
+    patch = _QUOTED.sub(rb"\1", _UNCHANGED.sub(b"", answer.out))
     if patch:
         found.patches[name] = patch
     return patch
@@ -464,7 +466,7 @@ def read_plain(path: Path, limit_bytes: int) -> bytes | None:
     """The content of a regular file of at most so many bytes; None for all else."""
     try:
         number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+    except (OSError, ValueError):  # a name with NUL
         return None
     try:
         if not stat.S_ISREG(os.fstat(number).st_mode):

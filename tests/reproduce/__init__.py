@@ -1,0 +1,1 @@
+"""Bringing back the code of a run, and comparing two runs."""
