@@ -336,3 +336,36 @@ def test_a_start_changes_no_flag_of_the_original(script: Script) -> None:
     assert fcntl.fcntl(write, fcntl.F_GETFL) == before
     os.close(read)
     os.close(write)
+
+
+def test_a_terminal_that_stands_still_holds_back_the_output_and_not_the_end(script: Script) -> None:
+    body = """
+        from localstore.surroundings import console as module
+        module._STOP_TIMEOUT_S = 0.2
+        os.write(1, b"x" * 100_000)  # 65,536 fit into the pipe that nobody reads yet
+        console.stop()
+        note("done", True)
+        """
+    with subprocess.Popen(script.command(body), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.wait(LIMIT_S) == 0
+        assert process.stdout.read() == b"x" * 100_000
+    assert script.outcome(0, b"").said("done") == [True]
+
+
+def test_many_threads_print_whole_lines(script: Script) -> None:
+    done = script.run(
+        """
+        def work(name):
+            for number in range(500):
+                os.write(1, f"{name} {number}\\n".encode())
+
+        threads = [threading.Thread(target=work, args=(name,)) for name in "abcdefgh"]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        console.stop()
+        """
+    )
+    wanted = sorted(f"{name} {number}" for name in "abcdefgh" for number in range(500))
+    assert sorted(done.shown.decode().splitlines()) == wanted
+    assert sorted(done.text().splitlines()) == wanted

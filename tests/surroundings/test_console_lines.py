@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localstore.surroundings.console_lines import (
@@ -166,6 +166,7 @@ TEXTS = [b"text", b"more text", "ü😀".encode(), b"   ", b"\xff", b"x" * (MAX_
 PIECES = st.sampled_from([*CONTROLS, *ESCAPES, *BEGUN, *TEXTS])
 
 
+@settings(deadline=None)
 @given(
     st.lists(PIECES | st.binary(max_size=6), max_size=40).map(b"".join),
     st.lists(st.integers(min_value=1, max_value=40), min_size=1, max_size=30),
@@ -179,6 +180,7 @@ def test_how_bytes_are_cut_never_changes_the_lines(data: bytes, sizes: list[int]
     assert kept + lines.close(0.0) == lines_of(data)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_no_bytes_whatever_raise_and_only_colours_remain_of_escapes(data: bytes) -> None:
     for line in lines_of(data):
@@ -189,6 +191,7 @@ def test_no_bytes_whatever_raise_and_only_colours_remain_of_escapes(data: bytes)
         assert all(part.partition("m")[1] for part in body.split("\x1b[")[1:])
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs")), max_size=30)
