@@ -88,6 +88,26 @@ def _packages(text: str) -> Iterable[tuple[str, str]]:
             yield name, line.strip()[match.end() :].strip().removeprefix("==")
 
 
+def comparable_code(
+    left: Mapping[str, bytes], right: Mapping[str, bytes]
+) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Of the saved files of two runs, those that can be compared with each other.
+
+    Where both saved their code folder, its files; otherwise main scripts, untracked files and
+    patches, which tell the same code only where the commit is the same.
+    """
+    both = all(any(path.startswith("code/") for path in side) for side in (left, right))
+
+    def chosen(side: Mapping[str, bytes]) -> dict[str, bytes]:
+        return {
+            path: content
+            for path, content in side.items()
+            if path != "upstream.patch" and path.startswith("code/") == both
+        }
+
+    return chosen(left), chosen(right)
+
+
 def diff_code(left: Mapping[str, bytes], right: Mapping[str, bytes]) -> dict[str, str]:
     """Unified differences of the files that differ, by path, sorted.
 
@@ -109,7 +129,9 @@ def _difference(path: str, left: bytes | None, right: bytes | None) -> str:
         return f"Binary files {before} and {after} differ\n"
     if len(old) + len(new) > MAX_COMPARED_LINES:
         return f"Files {before} and {after} differ, in {len(old)} and {len(new)} lines\n"
-    rows = difflib.unified_diff(old, new, before, after)
+    # An empty file that appears or goes has no lines to show, and is a difference.
+    rows = list(difflib.unified_diff(old, new, before, after))
+    rows = rows or [f"--- {before}\n", f"+++ {after}\n"]
     return "".join(
         row if row.endswith("\n") else f"{row}\n\\ No newline at end of file\n" for row in rows
     )
