@@ -161,8 +161,8 @@ ESCAPES = [
     b"\x1b[3C",
     b"\x1b[1m",
 ]
-BEGUN = [b"\x1b[3", b"\x1b(", b"\x1b]0;t", b"\x1b\\", b"\x1bP", b"\x1b]" + b"y" * 4095, b"\xf0\x9f"]
-TEXTS = [b"text", b"more text", "ü😀".encode(), b"   ", b"\xff", b"x" * (MAX_LINE_CHARS - 2)]
+BEGUN = [b"\x1b[3", b"\x1b(", b"\x1b]0;t", b"\x1b\\", b"\x1bP", b"<TITLE>", b"\xf0\x9f"]
+TEXTS = [b"text", b"more text", "ü😀".encode(), b"   ", b"\xff", b"<LONG>"]
 PIECES = st.sampled_from([*CONTROLS, *ESCAPES, *BEGUN, *TEXTS])
 
 
@@ -172,6 +172,8 @@ PIECES = st.sampled_from([*CONTROLS, *ESCAPES, *BEGUN, *TEXTS])
     st.lists(st.integers(min_value=1, max_value=40), min_size=1, max_size=30),
 )
 def test_how_bytes_are_cut_never_changes_the_lines(data: bytes, sizes: list[int]) -> None:
+    data = data.replace(b"<LONG>", b"x" * (MAX_LINE_CHARS - 2))
+    data = data.replace(b"<TITLE>", b"\x1b]" + b"y" * 4095)
     lines, kept, at = Lines(), [], 0
     while at < len(data):
         size = sizes[at % len(sizes)] if len(data) < 5000 else 997 * sizes[at % len(sizes)]
