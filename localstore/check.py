@@ -10,9 +10,10 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from localstore import crypto, trust
+from localstore import trust
 from localstore.errors import Damaged, Forged, LocalStoreError, NotPermitted, Torn
 from localstore.format import signed, spec
+from localstore.format.objects import check_object
 from localstore.format.segment import scan_frames
 from localstore.format.spec import DataClass
 from localstore.format.version import check_format
@@ -20,6 +21,8 @@ from localstore.identity import now_us
 from localstore.layout import FileKind, FileName, log_name, parse_name
 from localstore.project import Project
 from localstore.reading import FrameWalk, SegmentContent, closed_logs, read_segment
+from localstore.store.gc import TAKEN_PREFIX
+from localstore.store.verify import Contents, NamedObjects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,6 +36,8 @@ _SIGNED: Final = {
     FileKind.CERT: spec.CERT_MAGIC,
     FileKind.KEYSLOT: spec.KEYSLOT_MAGIC,
 }
+# Of other classes a rule may keep some on the machine where they were made.
+_TRAVELS: Final = frozenset({DataClass.META, DataClass.METRICS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +69,7 @@ class Inspection:
     bytes: int = 0
     projects: int = 0
     opened: int = 0  # segments whose every frame was decrypted
+    objects: int = 0  # objects that were decrypted
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # cuts by a kill: nothing is wrong with them
 
@@ -115,6 +121,7 @@ class _ProjectCheck:
         self._wanted: list[tuple[str, Predecessor]] = []
         self._headers: dict[str, SegmentHeader] = {}
         self._damaged: set[str] = set()
+        self._named, self._needed = NamedObjects(paths), dict[str, list[str]]()
 
     def run(self, identity: Identity | None) -> None:
         for name in self.paths.names():
@@ -125,6 +132,7 @@ class _ProjectCheck:
         self._check_meta()
         self._check_receipts()
         self._check_writers()
+        self._check_objects()
         if identity is not None:
             self._open_all(identity)
 
@@ -140,6 +148,9 @@ class _ProjectCheck:
     def _check_name(self, name: str) -> None:
         if "/.tmp-" in name:
             self.out.notes.append(f"{name}: left by a crash, harmless")
+            return
+        if f"/{TAKEN_PREFIX}" in name:
+            self.out.notes.append(f"{name}: `localstore gc` has it in hand, or was killed with it")
             return
         try:
             file = parse_name(name)
@@ -171,8 +182,7 @@ class _ProjectCheck:
             case FileKind.TAIL_COPY | FileKind.LIVE_TAIL:
                 self._check_tail(file, raw)
             case FileKind.OBJECT:
-                if crypto.sha256(raw).hex() != file.hash:
-                    raise Forged("its bytes do not hash to its name")
+                check_object(raw, bytes.fromhex(file.hash))
 
     def _check_signed(self, file: FileName, raw: bytes) -> None:
         found = signed.decode(raw, _SIGNED[file.kind])
@@ -191,7 +201,7 @@ class _ProjectCheck:
         if file.kind is FileKind.LOG:
             self._chains[file.segment] = walk.chains
             self._wanted += ((file.subject, one) for one in header.predecessors)
-        for problem in walk.problems:
+        for problem in (*walk.problems, *self._named.add(file, walk)):
             self._frame_problem(problem, file, len(raw))
 
     def _check_tail(self, file: FileName, raw: bytes) -> None:
@@ -255,7 +265,10 @@ class _ProjectCheck:
                 file = parse_name(name)
             except Damaged:
                 continue
-            if file.subject in erased or self._pruned(file.subject, file.segment):
+            # Whether an object should be here is for the logs to say: others were freed.
+            if file.kind is FileKind.OBJECT or file.subject in erased:
+                continue
+            if self._pruned(file.subject, file.segment):
                 continue
             path = self.paths.file(name)
             have = path.stat().st_size if path.exists() else 0
@@ -290,6 +303,21 @@ class _ProjectCheck:
             if "/" not in what:
                 self._say(Damaged(f"not believed: {reason}"), f"links/{what}", "unbelieved")
 
+    def _check_objects(self) -> None:
+        """What a log needs is here, or somebody must have it."""
+        state = self._state()
+        if state is None:
+            return
+        self._needed = self._named.needed(state, state.erased(now_us()))
+        for one in self._named.absent(self._needed):
+            if one.taken:
+                what = "is needed: run `localstore gc`, which puts it back"
+                self.out.notes.append(f"{one.name}: {what}")
+                continue
+            more = f" and {len(one.logs) - 1} more" if len(one.logs) > 1 else ""
+            problem = Damaged(f"{one.logs[0]}{more} refers to it, and it is not here")
+            self._say(problem, one.name, "missing")
+
     # -------------------------------------------------------------- with keys
     def _open_all(self, identity: Identity) -> None:
         try:
@@ -297,6 +325,7 @@ class _ProjectCheck:
         except (NotPermitted, Damaged) as problem:
             self.out.notes.append(f"project {self.paths.id[:16]} was not opened: {problem}")
             return
+        objects = Contents(project, self._needed)
         for name in self._headers:
             try:
                 content = read_segment(project, name)
@@ -310,13 +339,19 @@ class _ProjectCheck:
             for damage in content.problems:
                 if not isinstance(damage, Torn):
                     self._say(damage, name)
+            for damage in objects.check(content.records.values()):
+                self._say(damage, damage.file)
+        self.out.objects += objects.opened
 
     def _check_closed(self, content: SegmentContent) -> None:
         """A writer names the other logs that it closed: none may be missing or replaced."""
         subject = content.header.subject.hex()
-        for segment, _, chain in closed_logs(content):
+        for segment, data_class, chain in closed_logs(content):
             name, chains = log_name(subject, segment.hex()), self._chains.get(segment.hex())
-            if chains is None and not self._pruned(subject, segment.hex()):
+            if chains is None and data_class not in _TRAVELS:
+                what = "its writer closed it, and it is not here: it may not leave its machine"
+                self.out.notes.append(f"{name}: {what}")
+            elif chains is None and not self._pruned(subject, segment.hex()):
                 self._say(Damaged("its writer closed it, and it is not here"), name, "missing")
             elif chains is not None and chain not in chains.values() and name not in self._damaged:
                 self._say(Damaged("its writer closed it with other bytes"), name, "missing")

@@ -29,6 +29,8 @@ COMMANDS: Final = {
     "remote": ("localstore.cli.remote:remote", "Manage the places to sync with."),
     "verify": ("localstore.cli.verify:verify", "Look at every byte of the store."),
     "repair": ("localstore.cli.repair:repair", "Take good bytes from a remote for damaged ones."),
+    "gc": ("localstore.cli.gc:gc", "Free the space of what was deleted."),
+    "du": ("localstore.cli.du:du", "Show what the store takes on this disk."),
     "key": ("localstore.cli.key:key", "Show, protect, back up and recover your key."),
     "project": ("localstore.cli.ticket:project", "Make tickets for machines that only write."),
     "enroll": ("localstore.cli.ticket:enroll", "Use a ticket on this machine."),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
+    from localstore.format.references import RefFrame
     from localstore.layout import ProjectPaths
     from localstore.trust import ProjectState
 
@@ -137,6 +138,7 @@ def collect(
     dry_run: bool = False,
     only: Collection[str] | None = None,
     now_us: int | None = None,
+    given_up: Collection[RefFrame] = (),
 ) -> Report:
     """Free the objects of one project that nothing needs.
 
@@ -147,12 +149,13 @@ def collect(
         dry_run: list, change nothing.
         only: ids (hex) of the objects that may go; None: all.
         now_us: decides which tombstones are in force; None: by this machine's clock.
+        given_up: in a dry run: REF frames to read as if they were cancelled already.
 
     Raises:
         OSError: the disk refused; what was taken away is back under its name.
     """
     collector = Collector(paths, state, grace_s=grace_s, now_us=now_us)
-    collector.look()
+    collector.look(given_up if dry_run else ())
     report = collector.report
     report.dry_run = dry_run
     listing = list_objects(paths)
@@ -204,10 +207,10 @@ class Collector:
         self._now_ns = _disk_time_ns(paths.root / "objects")
         self.report = Report(project=paths.id, dry_run=False)
 
-    def look(self) -> None:
+    def look(self, given_up: Collection[RefFrame] = ()) -> None:
         """Read which objects are needed, as the logs say now; may forbid to free anything."""
         if self._references.look(self._erased):
-            self._needed = self._references.needed(self._state, self._erased)
+            self._needed = self._references.needed(self._state, self._erased, also=given_up)
         for name, problem in self._references.problems.items():
             self.report.held[name] = problem.problem
         stubs = self._paths.root / "stubs"

@@ -85,12 +85,14 @@ class References:
         state: ProjectState,
         erased: Collection[str],
         believed: Collection[Belief] = _BELIEVED,
+        also: Collection[RefFrame] = (),
     ) -> dict[str, list[str]]:
         """Objects (hex) that are needed, and by which logs and forks.
 
         Args:
             erased: subjects (hex) whose tombstone is in force.
             believed: whose UNREF frames count. Who deletes takes the default.
+            also: REF frames that do not count either.
         """
         living = [log for log in self._logs.values() if log.file.subject not in erased]
         cancelled = [
@@ -104,7 +106,7 @@ class References:
                 LogRefs(log.file.name, log.file.subject, log.file.segment, log.scan.refs)
                 for log in living
             ),
-            cancelled,
+            (*cancelled, *also),
         )
 
     def _files(self, spared: Collection[str]) -> Iterator[FileName]:
