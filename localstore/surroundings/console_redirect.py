@@ -14,7 +14,6 @@ import os
 import secrets
 import select
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -137,9 +136,10 @@ class Redirect:
         self.streams = tuple(streams)
         self._batch_ms = int(batch_s * 1000)
         self._channels: list[_Channel] = []
-        self._mark = b"\xff\x00" + secrets.token_hex(16).encode()
+        self._name = secrets.token_hex(16)
+        self._mark = console_tee.mark_of(self._name)
         self._marks_left = 0
-        self._socket: socket.socket | None = None
+        self._copies: int | None = None
         self._rest = bytearray()
         self._inside: deque[Copy] = deque()
         self.helper_lost = False
@@ -175,32 +175,29 @@ class Redirect:
             self._channels.append(_open_channel(group))
 
     def _start_helper(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._socket = sock = socket.socket(fileno=_high(ours.detach()))
-            theirs_fd = _copy(theirs.fileno())
+        ours, theirs = map(_high, os.pipe())
+        self._copies = ours
         try:
-            self._spawn(theirs_fd)
+            self._spawn(theirs)
         finally:
-            os.close(theirs_fd)
-        sock.settimeout(_START_TIMEOUT_S)
-        sock.sendall(self._mark)
-        if sock.recv(1) != console_tee.READY:
+            os.close(theirs)
+        heard = console_tee.is_ready(ours, select.POLLIN, 1000 * _START_TIMEOUT_S)
+        if not heard or os.read(ours, 1) != console_tee.READY:
             raise OSError("the helper did not start")
 
-    def _spawn(self, socket_fd: int) -> None:
+    def _spawn(self, copies: int) -> None:
         words = [f"{one.streams[0]}:{one.outlet}:{one.original}" for one in self._channels]
         passed = [fd for one in self._channels for fd in (one.outlet, one.original)]
         # It leaves a grandchild behind and ends at once: nobody's `os.wait` meets it later.
         launcher = subprocess.Popen(
             [
                 *(_interpreter(), "-I", "-S", console_tee.__file__),
-                *(str(socket_fd), str(self._batch_ms), *words),
+                *(str(copies), str(self._batch_ms), self._name, *words),
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            pass_fds=(socket_fd, *passed),
+            pass_fds=(copies, *passed),
             start_new_session=True,
             cwd="/",
         )
@@ -215,22 +212,19 @@ class Redirect:
     def read(self, timeout_s: float) -> list[Copy]:
         """What the helper has sent; waits for it at most so long."""
         found: list[Copy] = []
-        if self._socket is None:
+        if self._copies is None:
             time.sleep(timeout_s)
-        elif select.select([self._socket], [], [], timeout_s)[0]:
-            found = self._receive(self._socket)
+        elif console_tee.is_ready(self._copies, select.POLLIN, 1000 * timeout_s):
+            found = self._receive(self._copies)
         while self._inside:
             found.append(self._inside.popleft())
         self._marks_left -= sum(copy.kind == console_tee.MARK for copy in found)
         return found
 
-    def _receive(self, sock: socket.socket) -> list[Copy]:
-        try:
-            data = sock.recv(_READ_BYTES)
-        except OSError:
-            data = b""
+    def _receive(self, copies: int) -> list[Copy]:
+        data = os.read(copies, _READ_BYTES)
         if not data:
-            sock.close()
+            os.close(copies)
             self._take_over()
             return []
         self._rest += data
@@ -265,7 +259,7 @@ class Redirect:
 
     def _take_over(self) -> None:
         """The helper has died: do its work in threads, and let new output go straight out."""
-        self._socket = None
+        self._copies = None
         self.helper_lost = True
         self._put_back()
         for channel in self._channels:
@@ -306,9 +300,9 @@ class Redirect:
 
     def close(self) -> None:
         """Let go of the helper; it ends with the last process that can still write to it."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        if self._copies is not None:
+            os.close(self._copies)
+            self._copies = None
         for channel in self._channels:
             channel.close()
         self._channels = []

@@ -1,9 +1,10 @@
 """The process between a program and its terminal: it passes output on and gives the program a copy.
 
-Run as a script, `python -I -S console_tee.py SOCKET BATCH_MS STREAM:SOURCE:TARGET …`, by
-`localstore.surroundings.console_redirect`. A process and not a thread: it goes on where a program
-holds the interpreter's lock while it prints, dies of a signal, or leaves children behind that still
-print.
+Run as a script, `python -I -S console_tee.py COPIES BATCH_MS NAME STREAM:SOURCE:TARGET …`, by
+`localstore.surroundings.console_redirect`; COPIES, SOURCE and TARGET are descriptors.
+
+A process and not a thread: it goes on where a program holds the interpreter's lock while it prints,
+dies of a signal, or leaves children behind that still print.
 
 It knows no key, writes no file, imports nothing of ours and little of Python: it must start fast.
 """
@@ -24,13 +25,17 @@ if TYPE_CHECKING:
 TEXT, LOST, MARK = 1, 2, 3
 # kind u8, stream u8, length u32; LOST carries its count as 8 bytes of payload
 HEADER_BYTES = 6
-MARK_BYTES = 34
 READY = b"R"
 _READ_BYTES = 1 << 16
 # Copies that wait for a program that does not read them. Twice per second that is 8 MB/s.
 _MAX_WAITING_BYTES = 4 << 20
 _HELD_MS = 50
 _FAREWELL_S = 2.0
+
+
+def mark_of(name: str) -> bytes:
+    """The bytes that mean in a source: all before has been passed on. Text never holds 0xFF."""
+    return b"\xff\x00" + name.encode()
 
 
 def frame(kind: int, stream: int, payload: bytes) -> bytes:
@@ -45,12 +50,14 @@ def write_through(target: int, data: bytes) -> None:
         try:
             rest = rest[os.write(target, rest) :]
         except BlockingIOError:
-            _wait(target, select.POLLOUT, None)
+            is_ready(target, select.POLLOUT, None)
         except OSError:
             return
 
 
-def _wait(fd: int, events: int, timeout_ms: int | None) -> bool:
+def is_ready(fd: int, events: int, timeout_ms: float | None) -> bool:
+    """Whether a descriptor can be read or written, or has been hung up, within so long."""
+    # No select(): it fails for numbers above 1,023.
     poll = select.poll()
     poll.register(fd, events)
     return bool(poll.poll(timeout_ms))
@@ -77,7 +84,7 @@ def carry(
 
     held = b""
     while True:
-        if held and not _wait(source, select.POLLIN, _HELD_MS):
+        if held and not is_ready(source, select.POLLIN, _HELD_MS):
             passed(held)
             held = b""
         try:
@@ -104,8 +111,8 @@ def _unfinished(data: bytes, mark: bytes) -> bytes:
 class _Copies:
     """Copies on their way to the program: bounded, and sent by a thread of their own."""
 
-    def __init__(self, socket: int, batch_s: float) -> None:
-        self._socket, self._batch_s = socket, batch_s
+    def __init__(self, target: int, batch_s: float) -> None:
+        self._target, self._batch_s = target, batch_s
         self._changed = threading.Condition()
         self._frames: list[bytes] = []
         self._waiting = 0
@@ -143,7 +150,7 @@ class _Copies:
             try:
                 rest = memoryview(batch)
                 while rest:
-                    rest = rest[os.write(self._socket, rest) :]
+                    rest = rest[os.write(self._target, rest) :]
             except OSError:
                 pass  # the program is gone, or records no more; its output still passes
             with self._changed:
@@ -188,12 +195,11 @@ def main(words: list[str]) -> None:
         os._exit(0)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
-    socket, batch_ms, *channels = words
-    mark = os.read(int(socket), MARK_BYTES)
-    copies = _Copies(int(socket), int(batch_ms) / 1000)
-    threads = [_channel(copies, mark, channel) for channel in channels]
+    target, batch_ms, name, *channels = words
+    copies = _Copies(int(target), int(batch_ms) / 1000)
+    threads = [_channel(copies, mark_of(name), channel) for channel in channels]
     threading.Thread(target=copies.send_for_ever, daemon=True).start()
-    os.write(int(socket), READY)
+    os.write(int(target), READY)
     for thread in threads:
         thread.join()
     copies.end()

@@ -109,5 +109,7 @@ class Script:
         return self.outcome(done.returncode, done.stdout, done.stderr or b"")
 
     def outcome(self, code: int, shown: bytes, errors: bytes = b"") -> Outcome:
-        lines = self.notes.read_text("utf-8").splitlines() if self.notes.exists() else []
+        text = self.notes.read_text("utf-8") if self.notes.exists() else ""
+        # A script that is killed may have been writing the last one.
+        lines = text.rpartition("\n")[0].splitlines()
         return Outcome(code, shown, errors, [json.loads(line) for line in lines])

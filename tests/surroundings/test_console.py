@@ -353,6 +353,23 @@ def test_a_terminal_that_stands_still_holds_back_the_output_and_not_the_end(scri
     assert script.outcome(0, b"").said("done") == [True]
 
 
+def test_a_script_with_very_many_open_files_is_heard(script: Script) -> None:
+    done = script.run(
+        """
+        import resource
+        console.stop()
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2000), hard))
+        files = [os.dup(0) for _ in range(1200)]
+        second = console_of()
+        second.start()
+        print("heard")
+        second.stop()
+        """
+    )
+    assert (done.shown, done.text()) == (b"heard\n", "heard\n")
+
+
 def test_many_threads_print_whole_lines(script: Script) -> None:
     done = script.run(
         """
