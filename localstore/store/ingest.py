@@ -25,9 +25,10 @@ from localstore.format.manifest import (
 from localstore.store.chunks import SMALL_BYTES, ChunkIndex, Cutter
 from localstore.store.filecache import Facts, FileCache
 from localstore.store.objects import ObjectFiles, vanishing
-from localstore.store.sealing import Hand, Sealer, Slot, thread_count
-from localstore.store.sources import Source, look, open_file, unstable
+from localstore.store.sealing import Hand, Sealer, Slot
+from localstore.store.sources import Source, hash_zeros, hole_at, look, open_file, unstable
 from localstore.store.streams import Slabs, Stream
+from localstore.store.threads import thread_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -256,22 +257,38 @@ class Ingest:
         now = time.time_ns()
         handle, before = open_file(source.file)
         try:
-            at = 0
-            while at < before.st_size:
-                room = stream.room()[: before.st_size - at]
-                count = os.preadv(handle, [room], at)
-                if not count:
-                    break
-                hasher.update(room[:count])
-                stream.advance(count)
-                self._progress(count)
-                at += count
+            at = self._read_all(handle, before, stream, hasher)
             facts = self._same(source, source.file, handle, before)
         finally:
             os.close(handle)
         if facts is None or at != facts.size:
             return None
         return _Taken(source, hasher.digest(), at, facts if facts.settled(now) else None)
+
+    def _read_all(
+        self, handle: int, found: os.stat_result, stream: Stream, hasher: crypto.Hasher
+    ) -> int:
+        """Read an open file into a stream; holes are not read. How many bytes it has."""
+        at, sparse = 0, found.st_blocks * 512 < found.st_size
+        while at < found.st_size:
+            skipped = 0
+            if sparse:
+                begin = at - stream.pending
+                hole = hole_at(handle, begin, found.st_size)
+                skipped = max(0, begin + stream.zeros(hole) - at) if hole > SMALL_BYTES else 0
+            if skipped:
+                hash_zeros(hasher, skipped)
+                count = skipped
+            else:
+                room = stream.room()[: found.st_size - at]
+                count = os.preadv(handle, [room], at)
+                hasher.update(room[:count])
+                stream.advance(count)
+            if not count:
+                break
+            self._progress(count)
+            at += count
+        return at
 
     def _read_whole(self, source: Source, stream: Stream) -> _Taken:
         if isinstance(source.file, bytes):

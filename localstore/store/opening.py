@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from localstore.errors import Damaged
 from localstore.layout import object_name
+from localstore.store.threads import start
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,14 +45,7 @@ class Objects:
         self._known: OrderedDict[bytes, _Opened] = OrderedDict()
         self._ahead: dict[bytes, int] = {}
         self._jobs: queue.SimpleQueue[tuple[Part, _Opened] | None] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
-        for _ in range(threads):
-            thread = threading.Thread(target=self._open_jobs, daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:
-                break  # the interpreter is shutting down
-            self._threads.append(thread)
+        self._threads = start([self._open_jobs] * threads)
 
     def __enter__(self) -> Objects:
         return self

@@ -6,22 +6,18 @@ is followed. Every file is written under a temporary name and gets its own when 
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
-import stat as stat_module
-import unicodedata
-from collections import Counter, OrderedDict
+import queue
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from localstore import crypto, durable
+from localstore import crypto
 from localstore.errors import Forged, LocalStoreError, StoreError, UsageError
 from localstore.format.manifest import Entry, check_path, in_order
 from localstore.store.chunks import SMALL_BYTES
 from localstore.store.objects import ObjectFiles
 from localstore.store.opening import Objects
-from localstore.store.sealing import thread_count
+from localstore.store.placing import Names, Writer
+from localstore.store.threads import start, thread_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -29,12 +25,7 @@ if TYPE_CHECKING:
 
     from localstore.project import Project
 
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_OLD: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_OPEN_FOLDERS: Final = 64
-_BUFFER_BYTES: Final = 1024 * 1024
-_HOLE_BYTES: Final = 64 * 1024
+_TASK_FILES: Final = 500  # small ones, for one thread
 _THREADS_FROM_BYTES: Final = 4 * 1024 * 1024
 
 
@@ -54,166 +45,6 @@ class Restored:
     references: tuple[Entry, ...]
 
 
-class _Folders:
-    """Open folders below a root; no symbolic link is followed to any of them."""
-
-    def __init__(self, root: Path) -> None:
-        root.mkdir(parents=True, exist_ok=True)
-        self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._open: OrderedDict[str, int] = OrderedDict()
-
-    def close(self) -> None:
-        """Close all of them."""
-        for handle in (*self._open.values(), self._root):
-            os.close(handle)
-
-    def get(self, folder: str, *, make: bool) -> int:
-        """A folder by its path below the root, "" for the root.
-
-        Raises:
-            FileNotFoundError: it is not there, and `make` is false.
-            UsageError: a symbolic link or a file is in the way.
-        """
-        if not folder:
-            return self._root
-        if folder in self._open:
-            self._open.move_to_end(folder)
-            return self._open[folder]
-        above, _, name = folder.rpartition("/")
-        handle = self._enter(self.get(above, make=make), name, folder, make=make)
-        self._open[folder] = handle
-        if len(self._open) > _OPEN_FOLDERS:
-            os.close(self._open.popitem(last=False)[1])
-        return handle
-
-    @staticmethod
-    def _enter(above: int, name: str, folder: str, *, make: bool) -> int:
-        try:
-            return os.open(name, _FOLDER, dir_fd=above)
-        except FileNotFoundError:
-            if not make:
-                raise
-        except OSError as error:
-            raise UsageError(
-                f"{folder!r} is no folder, or a symbolic link: {error.strerror}",
-                hint="restore into another folder, or take that out of the way",
-            ) from None
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(name, dir_fd=above)
-        return os.open(name, _FOLDER, dir_fd=above)
-
-
-class _Target:
-    """The files below a root, as they are found and written."""
-
-    def __init__(self, root: Path, entries: list[Entry]) -> None:
-        self._folders = _Folders(root)
-        counts = Counter(_folded(entry.path) for entry in entries)
-        self._alike = {entry.path for entry in entries if counts[_folded(entry.path)] > 1}
-        self._made: dict[tuple[int, int], str] = {}
-
-    def close(self) -> None:
-        """Let go of all folders."""
-        self._folders.close()
-
-    def holds(self, entry: Entry) -> bool:
-        """Whether the file is there with the right content."""
-        folder, _, name = entry.path.rpartition("/")
-        try:
-            handle = os.open(name, _OLD, dir_fd=self._folders.get(folder, make=False))
-        except OSError:
-            return False
-        try:
-            found = os.fstat(handle)
-            if not stat_module.S_ISREG(found.st_mode) or found.st_size != entry.size:
-                return False
-            if _hash_file(handle) != entry.hash or self._is_another(entry, found):
-                return False
-            self._note(entry, found)
-            return True
-        finally:
-            os.close(handle)
-
-    def write(self, entry: Entry, pieces: Iterable[tuple[memoryview, bool]]) -> None:
-        """Write a file under a temporary name, check it, and give it its own.
-
-        Raises:
-            Forged: the bytes are not those of the entry's hash.
-            UsageError: something is in the way, or the file system takes two names for one.
-            OSError: the disk refused.
-        """
-        folder_name, _, name = entry.path.rpartition("/")
-        folder = self._folders.get(folder_name, make=True)
-        temporary = f"{durable.TEMPORARY_PREFIX}{secrets.token_hex(8)}"
-        handle = os.open(temporary, _NEW, 0o666, dir_fd=folder)
-        try:
-            try:
-                _fill(handle, entry, pieces)
-                made = os.fstat(handle) if entry.path in self._alike else None
-            finally:
-                os.close(handle)
-            # Other folders were opened meanwhile? No: pieces come from objects alone.
-            self._name(entry, folder, temporary, name)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary, dir_fd=folder)
-            raise
-        if made is not None:
-            self._note(entry, made)
-
-    def _name(self, entry: Entry, folder: int, temporary: str, name: str) -> None:
-        if entry.path in self._alike:
-            with contextlib.suppress(FileNotFoundError):
-                there = os.stat(name, dir_fd=folder, follow_symlinks=False)
-                if self._is_another(entry, there):
-                    other = self._made[there.st_dev, there.st_ino]
-                    raise UsageError(
-                        f"{entry.path!r} and {other!r} are one name on this file system",
-                        hint="restore to a file system that tells upper from lower case",
-                    )
-        try:
-            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-        except (IsADirectoryError, NotADirectoryError):
-            raise UsageError(
-                f"{entry.path!r} is a folder here, and a file of the version"
-            ) from None
-
-    def _is_another(self, entry: Entry, found: os.stat_result) -> bool:
-        return self._made.get((found.st_dev, found.st_ino), entry.path) != entry.path
-
-    def _note(self, entry: Entry, found: os.stat_result) -> None:
-        if entry.path in self._alike:
-            self._made[found.st_dev, found.st_ino] = entry.path
-
-
-def _folded(path: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
-
-
-def _hash_file(handle: int) -> bytes:
-    hasher, buffer = crypto.content_hasher(), memoryview(bytearray(_BUFFER_BYTES))
-    at = 0
-    while count := os.preadv(handle, [buffer], at):
-        hasher.update(buffer[:count])
-        at += count
-    return hasher.digest()
-
-
-def _fill(handle: int, entry: Entry, pieces: Iterable[tuple[memoryview, bool]]) -> None:
-    hasher, at, written = crypto.content_hasher(), 0, 0
-    for piece, zero in pieces:
-        hasher.update(piece)
-        if not (zero and len(piece) >= _HOLE_BYTES):
-            durable.write_all(handle, piece, at)
-            written = at + len(piece)
-        at += len(piece)
-    if at != entry.size or not crypto.same(hasher.digest(), entry.hash):
-        raise Forged(f"{entry.path!r} has other bytes than its hash says")
-    if written < at:
-        os.ftruncate(handle, at)
-
-
-# ------------------------------------------------------------------ whole versions
 def restore(
     project: Project,
     entries: Iterable[Entry],
@@ -244,71 +75,127 @@ def restore(
     files = [entry for entry in in_order(wanted) if not entry.uri]
     references = tuple(entry for entry in in_order(wanted) if entry.uri)
     try:
-        target = _Target(root, files)
-        try:
-            kept, todo = _divide(target, files, progress)
-            _write_all(ObjectFiles(project.paths), target, _by_object(todo), progress)
-        finally:
-            target.close()
+        work = _Work(ObjectFiles(project.paths), root, files, progress)
+        written = work.do(files)
     except OSError as error:
         raise StoreError(f"cannot restore into {str(root)!r}: {error}") from error
-    return Restored(len(todo), len(kept), sum(entry.size or 0 for entry in files), references)
+    total = sum(entry.size or 0 for entry in files)
+    return Restored(written, len(files) - written, total, references)
 
 
-def _divide(
-    target: _Target, files: list[Entry], progress: Callable[[int], None] | None
-) -> tuple[list[Entry], list[Entry]]:
-    kept: list[Entry] = []
-    todo: list[Entry] = []
-    for entry in files:
-        if target.holds(entry):
-            kept.append(entry)
-            if progress:
-                progress(entry.size or 0)
+class _Work:
+    """Restores files: large ones one by one, objects opened ahead; small ones side by side."""
+
+    def __init__(
+        self,
+        files: ObjectFiles,
+        root: Path,
+        entries: list[Entry],
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        self._files, self._root, self._names = files, root, Names(entries)
+        self._progress = progress or (lambda _count: None)
+        self._problems: list[LocalStoreError] = []
+        self._error: BaseException | None = None
+        self._done: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[list[Entry]] = queue.SimpleQueue()
+
+    def do(self, entries: list[Entry]) -> int:
+        """Write what is not there yet; how many files that was.
+
+        Raises:
+            OSError: the disk refused.
+            LocalStoreError: the first problem of a file, when all others are written.
+        """
+        writer = Writer(self._root, self._names)
+        try:
+            todo = [entry for entry in entries if not self._is_there(writer, entry)]
+            small = [entry for entry in todo if self._is_small(entry)]
+            self._write_large(writer, [entry for entry in todo if not self._is_small(entry)])
+        finally:
+            writer.close()
+        self._write_small(_by_object(small))
+        if self._problems:
+            note = f"{len(self._problems)} of {len(entries)} files were not restored"
+            self._problems[0].add_note(note)
+            raise self._problems[0]
+        return len(todo)
+
+    def _is_there(self, writer: Writer, entry: Entry) -> bool:
+        there = writer.holds(entry)
+        if there:
+            self._progress(entry.size or 0)
+        return there
+
+    def _is_small(self, entry: Entry) -> bool:
+        # What another name may be taken for is written by one thread, in order.
+        return (entry.size or 0) < SMALL_BYTES and entry not in self._names
+
+    def _write_large(self, writer: Writer, entries: list[Entry]) -> None:
+        total = sum(entry.size or 0 for entry in entries)
+        threads = thread_count() if total >= _THREADS_FROM_BYTES else 0
+        coming = (part for entry in entries for part in entry.parts)
+        with Objects(self._files, coming, threads=threads) as objects:
+            for entry in entries:
+                self._write(writer, objects, entry)
+                self._report()
+
+    def _write_small(self, entries: list[Entry]) -> None:
+        for at in range(0, len(entries), _TASK_FILES):
+            self._tasks.put(entries[at : at + _TASK_FILES])
+        helpers = min(thread_count(), -(-len(entries) // _TASK_FILES)) - 1
+        threads = start([self._write_tasks] * helpers)
+        self._write_tasks(report=True)
+        for thread in threads:
+            thread.join()
+        self._report()
+        if self._error is not None:
+            raise self._error
+
+    def _write_tasks(self, *, report: bool = False) -> None:
+        try:
+            writer = Writer(self._root, self._names)
+            try:
+                with Objects(self._files, ()) as objects:
+                    while self._error is None:
+                        for entry in self._tasks.get_nowait():
+                            self._write(writer, objects, entry)
+                        if report:
+                            self._report()
+            finally:
+                writer.close()
+        except queue.Empty:
+            return
+        except BaseException as error:  # noqa: BLE001 - it belongs to the caller's thread
+            self._error = self._error or error
+
+    def _write(self, writer: Writer, objects: Objects, entry: Entry) -> None:
+        try:
+            writer.write(entry, map(objects.piece, entry.parts))
+        except LocalStoreError as problem:
+            problem.add_note(f"file: {entry.path}")
+            self._problems.append(problem)
         else:
-            todo.append(entry)
-    return kept, todo
+            self._done.put(entry.size or 0)
+
+    def _report(self) -> None:
+        while not self._done.empty():
+            self._progress(self._done.get())
 
 
 def _by_object(entries: list[Entry]) -> list[Entry]:
-    """Small files that share an object one after the other, so that it is opened once."""
+    """Files that share an object one after the other, so that it is opened once."""
     place: dict[bytes, int] = {}
     for entry in entries:
         for part in entry.parts:
             place.setdefault(part.object_id, len(place))
 
     def order(entry: Entry) -> tuple[int, int]:
-        first = entry.parts[0]
-        return place[first.object_id], first.offset
+        if not entry.parts:
+            return -1, 0
+        return place[entry.parts[0].object_id], entry.parts[0].offset
 
-    small = [entry for entry in entries if entry.parts and (entry.size or 0) < SMALL_BYTES]
-    others = [entry for entry in entries if not (entry.parts and (entry.size or 0) < SMALL_BYTES)]
-    return others + sorted(small, key=order)
-
-
-def _write_all(
-    files: ObjectFiles,
-    target: _Target,
-    entries: list[Entry],
-    progress: Callable[[int], None] | None,
-) -> None:
-    total = sum(entry.size or 0 for entry in entries)
-    threads = thread_count() if total >= _THREADS_FROM_BYTES else 0
-    coming = (part for entry in entries for part in entry.parts)
-    problems: list[LocalStoreError] = []
-    with Objects(files, coming, threads=threads) as objects:
-        for entry in entries:
-            try:
-                target.write(entry, map(objects.piece, entry.parts))
-            except LocalStoreError as problem:
-                problem.add_note(f"file: {entry.path}")
-                problems.append(problem)
-                continue
-            if progress:
-                progress(entry.size or 0)
-    if problems:
-        problems[0].add_note(f"{len(problems)} of {len(entries)} files were not restored")
-        raise problems[0]
+    return sorted(entries, key=order)
 
 
 # ------------------------------------------------------------------ one file

@@ -6,7 +6,6 @@ become durable in the background while the next chunks are sealed.
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from typing import TYPE_CHECKING, Final
@@ -17,6 +16,7 @@ from localstore import crypto
 from localstore.errors import LocalStoreError, StoreError
 from localstore.format.objects import ObjectSealer
 from localstore.store.objects import Group, ObjectFiles
+from localstore.store.threads import start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -29,16 +29,6 @@ _LEVEL: Final = 1
 _BATCH_BYTES: Final = 96 * 1024 * 1024
 _SAMPLE_BYTES: Final = 16 * 1024  # four of these are tried before a whole chunk is compressed
 _WORTH: Final = 0.97
-_LEAST_THREADS, _MOST_THREADS = 2, 8
-
-
-def thread_count() -> int:
-    """How many threads seal or restore: one for each processor that we may use, 2 to 8."""
-    try:
-        count = len(os.sched_getaffinity(0))
-    except AttributeError:  # pragma: no cover - macOS
-        count = os.cpu_count() or 1
-    return max(_LEAST_THREADS, min(_MOST_THREADS, count))
 
 
 class Slot:
@@ -140,18 +130,15 @@ class Sealer:
         self._threads = self._start(threads) if threads else []
 
     def _start(self, count: int) -> list[threading.Thread]:
-        loops = [self._seal_jobs] * count + [self._commit_batches]
-        threads = [threading.Thread(target=loop, daemon=True) for loop in loops]
-        started: list[threading.Thread] = []
-        try:
+        """Threads that seal, and a last one that commits; all or none."""
+        threads = start([*[self._seal_jobs] * count, self._commit_batches])
+        if len(threads) <= count:
+            for _ in threads:
+                self._jobs.put(None)
             for thread in threads:
-                thread.start()
-                started.append(thread)
-        except RuntimeError:
-            # The interpreter is shutting down: `finish` at exit seals alone.
-            self._stop(started)
+                thread.join()
             return []
-        return started
+        return threads
 
     def _stop(self, threads: list[threading.Thread]) -> None:
         for _ in threads:

@@ -6,6 +6,7 @@ stands for the file that it points to.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat as stat_module
 from dataclasses import dataclass, field
@@ -18,8 +19,11 @@ from localstore.store.filecache import Facts
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from localstore import crypto
+
 # O_NONBLOCK: between the look and the open somebody may have put a pipe there.
 _OPEN: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_ZEROS_BYTES: Final = 512 * 1024
 _KINDS: Final = {
     stat_module.S_IFDIR: "a directory",
     stat_module.S_IFIFO: "a named pipe",
@@ -102,6 +106,23 @@ def _refusal(file: Path, error: OSError | ValueError) -> LocalStoreError:
     if isinstance(error, PermissionError):
         return NotPermitted(f"{name} cannot be read: {error.strerror}", hint="check its mode")
     return StoreError(f"{name} cannot be read: {error.strerror}")
+
+
+def hole_at(handle: int, at: int, size: int) -> int:
+    """How many zeros that no disk holds stand at `at` of an open file; 0 where nobody knows."""
+    try:
+        return os.lseek(handle, at, os.SEEK_DATA) - at
+    except OSError as error:
+        return size - at if error.errno == errno.ENXIO else 0
+
+
+def hash_zeros(hasher: crypto.Hasher, count: int) -> None:
+    """Feed zeros to a hash; from a piece that stays in the processor's cache."""
+    zeros = bytes(min(count, _ZEROS_BYTES))
+    while count:
+        piece = memoryview(zeros)[: min(count, len(zeros))]
+        hasher.update(piece)
+        count -= len(piece)
 
 
 def unstable(source: Source) -> UsageError:

@@ -20,6 +20,7 @@ class Slabs:
         """`window`: of the cutter. `most`: how many; at least two more than threads that seal."""
         self._size, self._left = _WINDOWS * window, most
         self._free: queue.SimpleQueue[Slab] = queue.SimpleQueue()
+        self._zeros: dict[int, Slot] = {}
 
     def take(self) -> Slab:
         """A buffer; waits for one when all are in use."""
@@ -30,6 +31,14 @@ class Slabs:
             slab = self._free.get()
         slab.hold()
         return slab
+
+    def zeros(self, cutter: Cutter, sealer: Sealer) -> Slot:
+        """The chunk that a cutter makes of endless zeros; sealed once."""
+        if cutter.window not in self._zeros:
+            slab = Slab(cutter.window, queue.SimpleQueue())
+            length = cutter.cut(slab.view, last=False)[0]
+            self._zeros[cutter.window] = sealer.submit(slab.view[:length], slab)
+        return self._zeros[cutter.window]
 
 
 class Stream:
@@ -51,6 +60,28 @@ class Stream:
     def advance(self, count: int) -> None:
         """So many bytes stand in the room now."""
         self._end += count
+
+    @property
+    def pending(self) -> int:
+        """How many of the last bytes are not cut yet."""
+        return self._end - self._start
+
+    def zeros(self, count: int) -> int:
+        """Cut chunks from a hole that begins where the pending bytes begin, without its bytes.
+
+        Args:
+            count: how long the hole is; the pending bytes are its first ones.
+
+        Returns:
+            How much of it is in chunks now; nothing is pending, unless it is 0.
+        """
+        slot = self._slabs.zeros(self._cutter, self._sealer)
+        chunks = max(0, count - self._cutter.window) // slot.length
+        if chunks * slot.length < self.pending:
+            return 0
+        self._start = self._end
+        self._slots += [slot] * chunks
+        return chunks * slot.length
 
     def write(self, content: bytes) -> None:
         """Take bytes that are in memory."""
