@@ -20,7 +20,7 @@ from localstore.store.sources import open_file
 
 if TYPE_CHECKING:
     import contextlib
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from localstore.artifacts.draft import Draft, Gathered
@@ -111,6 +111,18 @@ def hashed(gathered: Gathered) -> list[Entry]:
     return in_order(entries)
 
 
+def naming(
+    state: ArtifactState, digest: bytes, aliases: Iterable[str], tags: Iterable[str]
+) -> dict[str, Any]:
+    """The EDIT that points `latest` and `aliases` to a version and tags it; empty if all is so."""
+    wanted = dict.fromkeys((LATEST, *aliases), digest)
+    moved = {alias: to for alias, to in wanted.items() if state.aliases.get(alias) != to}
+    version = state.get(digest)
+    added = [tag for tag in tags if version is None or tag not in version.tags]
+    operation: dict[str, Any] = {"aliases": moved} if moved else {}
+    return operation | ({"version": digest, "tags_add": added} if added else {})
+
+
 class Logging:
     """One version on its way into the store."""
 
@@ -177,7 +189,7 @@ class Logging:
             state = self._state()
             if state.get(digest) is None:
                 return None
-            operation = self._operation(state, digest)
+            operation = naming(state, digest, self._request.aliases, self._request.tags)
             if operation:
                 with self._session() as session:
                     session.edit(operation, state.tips)
@@ -185,15 +197,6 @@ class Logging:
 
     def _turn(self) -> contextlib.AbstractContextManager[None]:
         return numbers.turn(self._project, self._project.artifact_subject(self._request.name))
-
-    def _operation(self, state: ArtifactState, digest: bytes) -> dict[str, Any]:
-        """The EDIT that makes aliases and tags what was asked for; empty when they are."""
-        wanted = dict.fromkeys((LATEST, *self._request.aliases), digest)
-        aliases = {alias: to for alias, to in wanted.items() if state.aliases.get(alias) != to}
-        version = state.get(digest)
-        tags = [tag for tag in self._request.tags if version is None or tag not in version.tags]
-        operation: dict[str, Any] = {"aliases": aliases} if aliases else {}
-        return operation | ({"version": digest, "tags_add": tags} if tags else {})
 
     def _store(self, gathered: Gathered) -> Logged:
         with self._session() as session:
@@ -204,7 +207,7 @@ class Logging:
                 fresh = state.get(digest) is None
                 if fresh:
                     self._record(session, state, digest, entries, manifest)
-                operation = self._operation(state, digest)
+                operation = naming(state, digest, self._request.aliases, self._request.tags)
                 if operation:
                     session.edit(operation, state.tips)
                 session.flush()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from localstore.project import Project
     from localstore.query.contents import OutputLine, RunFile
     from localstore.query.info import RunInfo
+    from localstore.sdk.artifact import Artifact
 
 
 class StoredRun:
@@ -237,6 +238,30 @@ class StoredRun:
         contents = self.contents
         return from_record(record, lambda path: contents.file(path).facts, contents.read_file)
 
+    # -------------------------------------------------------------- lineage
+    @property
+    def lineage(self) -> list[tuple[str, str, str, str, str, str]]:
+        """What it logged and used: `output` or `input`, artifact, digest in hex, type, project,
+        entity."""
+        return [
+            (one.direction, one.name, one.digest.hex(), one.type, one.project, one.entity)
+            for one in self._info.lineage
+        ]
+
+    def logged_artifacts(self) -> list[Artifact]:
+        """The versions that it logged, as far as they are here and not deleted."""
+        return self._artifacts("output")
+
+    def used_artifacts(self) -> list[Artifact]:
+        """The versions that it used, as far as they are here and not deleted."""
+        return self._artifacts("input")
+
+    def _artifacts(self, direction: str) -> list[Artifact]:
+        from localstore.artifacts.finding import find_linked
+
+        links = [link for link in self._info.lineage if link.direction == direction]
+        return find_linked(self._project, links, self._options)
+
     def delete(self, *, now: bool = False) -> None:
         """Put the run into the trash, or erase it here at once.
 
@@ -288,6 +313,14 @@ class StoredRun:
 
     def __repr__(self) -> str:
         return f"<StoredRun {self.path} {self.state}>"
+
+
+def _project_of(name: str) -> str | None:
+    """`project` or `entity/project` of an artifact's name."""
+    from localstore.artifacts.names import parse_place
+
+    place = parse_place(name)
+    return "/".join(part for part in (place.entity, place.project) if part) or None
 
 
 def _iso(seconds: float) -> str:
@@ -384,6 +417,62 @@ class Api:
             paths = ", ".join(sorted(run.path for run in chosen))
             raise UsageError(f"{path!r} fits several runs: {paths}")
         return chosen[0]
+
+    # -------------------------------------------------------------- artifacts
+    def artifact(self, name: str, type: str | None = None) -> Artifact:
+        """One version of an artifact.
+
+        Args:
+            name: `model`, `model:best`, `project/model:v3` or `entity/project/model:v3`; `latest`
+                where no alias or version is given.
+            type: what type it must have.
+
+        Raises:
+            NotFound: there is no such version.
+            UsageError: it has another type, or several projects have one of this name.
+        """
+        from localstore.artifacts.finding import find
+
+        return find(self._find(_project_of(name)), name, type, self._options)
+
+    def artifact_exists(self, name: str, type: str | None = None) -> bool:
+        """Whether `artifact` would find it."""
+        try:
+            self.artifact(name, type)
+        except (NotFound, UsageError):
+            return False
+        return True
+
+    def artifacts(
+        self, type_name: str | None = None, name: str | None = None, path: str | None = None
+    ) -> list[Artifact]:
+        """The latest version of each artifact, or all versions of one, newest first.
+
+        Args:
+            type_name: of this type only.
+            name: `model`, `project/model` or `entity/project/model`.
+            path: without a name: `project` or `entity/project`; None for every project.
+
+        Raises:
+            NotFound: no such project.
+            UsageError: a malformed name or path.
+        """
+        from localstore.artifacts.finding import list_versions
+        from localstore.artifacts.names import parse_place
+
+        place = None if name is None else parse_place(name)
+        projects = self._find(path if name is None else _project_of(name))
+        return list_versions(
+            projects,
+            self._options,
+            self.problems,
+            type=type_name,
+            name=place.name if place else None,
+        )
+
+    def artifact_versions(self, type_name: str | None, name: str) -> list[Artifact]:
+        """All versions of one artifact, newest first."""
+        return self.artifacts(type_name, name)
 
     def _find(self, path: str | None) -> list[Project]:
         projects = list(self._projects.all(self.problems))
