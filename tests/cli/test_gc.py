@@ -28,7 +28,7 @@ def objects() -> list[Path]:
     return sorted(path for path in home().root.glob("projects/*/objects/*/*") if path.is_file())
 
 
-def save(folder: Path, name: str = "data", **contents: bytes) -> localstore.Artifact:
+def save(folder: Path, name: str = "data", /, **contents: bytes) -> localstore.Artifact:
     """One version of an artifact with these files."""
     folder.mkdir(exist_ok=True)
     for old in folder.iterdir():
