@@ -102,12 +102,12 @@ class Console:
             return
         self._thread = None
         _flush_python()
-        if self._redirect is not None:
-            _flush_c()
-            self._redirect.restore()
         self._wrap.restore()
         self._deadline = time.monotonic() + _STOP_TIMEOUT_S
         self._stopping.set()
+        if self._redirect is not None:
+            _flush_c()
+            self._redirect.restore()
         thread.join(_STOP_TIMEOUT_S * 2)
 
     def after_fork(self) -> None:
