@@ -139,6 +139,7 @@ def _options(given: dict[str, Any]) -> Settings:
     options = load(given)
     if script is None:
         return options
+    script = SETTINGS["code_saving"].parse(script, "the argument settings['code_saving']")
     from localstore.surroundings.code import effective_level
 
     level, warning = effective_level(options.code_saving, script)
