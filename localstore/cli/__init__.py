@@ -26,8 +26,6 @@ COMMANDS: Final = {
     "export": ("localstore.cli.export:export", "Write histories as JSON lines or CSV."),
     "diff": ("localstore.cli.diff:diff", "Compare two runs: config, summary, environment, code."),
     "checkout": ("localstore.cli.checkout:checkout", "Rebuild a run's code, config and inputs."),
-    "gc": ("localstore.cli.gc:gc", "Free what nothing refers to."),
-    "du": ("localstore.cli.du:du", "Show what takes how much room."),
     "rm": ("localstore.cli.rm:rm", "Delete runs, or take them out of the trash."),
     "sync": ("localstore.cli.sync:sync", "Bring this store and its remotes up to date."),
     "remote": ("localstore.cli.remote:remote", "Manage the places to sync with."),
