@@ -174,6 +174,7 @@ def collect(
 
 def _free(collector: Collector, batch: list[ObjectFile]) -> None:
     away: list[ObjectFile] = []
+    collector.look()  # the batches before took their time
     try:
         for one in batch:
             taken = collector.take(one)
@@ -237,7 +238,14 @@ class Collector:
         return grace_ns > 0 and mtime_ns > self._now_ns - grace_ns
 
     def take(self, one: ObjectFile) -> ObjectFile | None:
-        """Rename an object to a name of this collector alone; None when it is gone."""
+        """Rename an object to a name of this collector alone.
+
+        Returns:
+            Where it is now; None when it is gone, or is needed or pinned by now.
+        """
+        if one.id in self._needed or self.report.held or self._was_pinned(one):
+            self.report.spared += 1
+            return None
         own = one.path.parent / f"{TAKEN_PREFIX}{one.id}-{secrets.token_hex(8)}"
         try:
             one.path.rename(own)
@@ -256,11 +264,11 @@ class Collector:
             self.report.freed += 1
             self.report.freed_bytes += taken.size
 
-    def _was_pinned(self, taken: ObjectFile) -> bool:
+    def _was_pinned(self, one: ObjectFile) -> bool:
         try:
-            return taken.path.stat(follow_symlinks=False).st_mtime_ns != taken.mtime_ns
+            return one.path.stat(follow_symlinks=False).st_mtime_ns != one.mtime_ns
         except FileNotFoundError:
-            return False  # another collector took it for left behind, and has decided
+            return False  # another collector has it, or took it for left behind and has decided
 
     def put_back(self, taken: ObjectFile) -> None:
         """Give an object its name again, unless a writer has stored it anew."""

@@ -85,11 +85,19 @@ class ObjectFiles:
         return raw if count == size else raw[:count]
 
     def _open(self, object_id: bytes) -> int:
+        path = self.path(object_id)
         try:
-            return os.open(self.path(object_id), _READ)
+            return os.open(path, _READ)
         except FileNotFoundError:
-            # A collector that looked at it a moment ago puts it back when it is needed.
-            return os.open(self.path(object_id), _READ)
+            from localstore.store.gc import TAKEN_PREFIX
+
+            # A collector that looks at it has it under another name for a moment.
+            for taken in path.parent.glob(f"{TAKEN_PREFIX}{path.name}-*"):
+                try:
+                    return os.open(taken, _READ)
+                except FileNotFoundError:
+                    continue
+            return os.open(path, _READ)
 
     def read_object(self, object_id: bytes, key: bytes) -> OpenedObject:
         """An object, opened and checked against its id and its key.

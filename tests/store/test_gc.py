@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from localstore import crypto
 from localstore.erase import sweep
+from localstore.errors import NotFound
 from localstore.format import segment
 from localstore.layout import ProjectPaths
 from localstore.store.gc import TAKEN_PREFIX, Collector, Report, collect, list_objects
+from localstore.store.objects import ObjectFiles
 from localstore.trust import read_project
 from tests.sync.makers import NOW_US, Log, Project, make_project
 
@@ -297,18 +300,44 @@ class TestBesideWriters:
         collector.decide(taken)
         assert where(project, one).exists()
 
-    def test_an_object_that_was_pinned_since_comes_back(
+    def test_an_object_that_was_pinned_or_named_since_is_not_touched(
+        self, project: Project, collector: Collector
+    ) -> None:
+        pinned, named = project.object(), project.object()
+        age(where(project, pinned))
+        found = {one.id: one for one in collector.unneeded(list_objects(project.paths).objects)}
+        os.utime(where(project, pinned))
+        Log(project, S).ref(named)
+        collector.look()
+        assert collector.take(found[pinned.hex()]) is None
+        assert collector.take(found[named.hex()]) is None
+        assert collector.report.spared == 2
+        assert where(project, pinned).exists()
+        assert where(project, named).exists()
+
+    def test_a_pin_that_was_on_its_way_brings_an_object_back(
         self, project: Project, collector: Collector
     ) -> None:
         one = project.object()
         age(where(project, one))
         (found,) = collector.unneeded(list_objects(project.paths).objects)
-        os.utime(where(project, one))
         taken = collector.take(found)
         assert taken is not None
+        os.utime(taken.path)  # it looked the name up before, and changed the time after
         collector.look()
         collector.decide(taken)
         assert where(project, one).exists()
+
+    def test_a_reader_finds_an_object_while_it_is_away(
+        self, project: Project, collector: Collector
+    ) -> None:
+        one = project.object()
+        (found,) = collector.unneeded(list_objects(project.paths).objects)
+        assert collector.take(found) is not None
+        files = ObjectFiles(project.paths)
+        assert crypto.sha256(files.read(one)) == one
+        with pytest.raises(NotFound):
+            files.read(bytes(32))
 
     def test_an_object_that_was_stored_anew_stays_as_it_is(
         self, project: Project, collector: Collector
