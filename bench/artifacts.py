@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import filecmp
 import os
-import shutil
 import statistics
 import sys
 from functools import partial
@@ -198,9 +197,7 @@ _ROWS: Final = (
 
 def bench_artifacts(bench: Bench) -> None:
     """The gibibyte, at least three rounds of it."""
-    say(f"… an artifact of {bench.size.artifact:.1f} GiB: made")
-    parts = bench.scratch / "set"
-    make(bench, parts)
+    parts = make(bench)
     present = set(bench.tools) | set(bench.programs)
     rounds = Rounds(bench, [tool for tool in KEEPERS if tool in present])
     for rounds.turn in range(bench.size.repeats):
@@ -210,13 +207,16 @@ def bench_artifacts(bench: Bench) -> None:
         rounds.row(what, unit, target)
     if bench.size.artifact != 1:
         bench.remarks.append(f"artifact of {bench.size.artifact:g} of the set only")
-    shutil.rmtree(parts)
 
 
-def make(bench: Bench, parts: Path) -> None:
-    """Write both versions, in a process that takes its memory with it."""
-    words = [sys.executable, "-m", "bench.workers.dataset", str(parts), str(bench.size.artifact)]
-    bench.spend(words)
+def make(bench: Bench) -> Path:
+    """A folder with both versions, `1` and `2`; made once, by another process."""
+    parts = bench.scratch / "set"
+    if not parts.exists():
+        say(f"… {bench.size.artifact:.1f} GiB of files made")
+        words = [sys.executable, "-m", "bench.workers.dataset", str(parts)]
+        bench.spend([*words, str(bench.size.artifact)])
+    return parts
 
 
 def _round(rounds: Rounds, parts: Path) -> None:
@@ -232,8 +232,7 @@ def _round(rounds: Rounds, parts: Path) -> None:
         rounds.each(_AGAIN, lambda tool: _again(rounds, tool, keepers[tool], source))
         rounds.each(_GET, lambda tool: _get(rounds, tool, keepers[tool], source))
     rounds.each("sync", lambda tool: _sync(rounds, keepers[tool]) if tool == OURS else None)
-    for folder in folders.values():
-        shutil.rmtree(folder, ignore_errors=True)
+    bench.done_with(*folders.values())
 
 
 class _Standing:
@@ -279,7 +278,7 @@ def _get(rounds: Rounds, tool: str, keeper: Keeper, source: Path) -> None:
     if spent is None:
         return
     different = differences(source, into)
-    shutil.rmtree(into)
+    rounds.bench.done_with(into)
     if different:
         raise RuntimeError(f"gave back something else: {different[:3]}")
     rounds.note(_GET, tool, spent.wall_s)
@@ -292,7 +291,7 @@ def _sync(rounds: Rounds, keeper: Keeper) -> None:
     rounds.bench.localstore(home, "remote", "add", "folder", str(remote))
     for what in (_SYNC, _SYNC_AGAIN):
         rounds.note(what, OURS, rounds.bench.localstore(home, "sync", "now").wall_s)
-    shutil.rmtree(remote)
+    rounds.bench.done_with(remote)
 
 
 def _bytes(keeper: Keeper) -> int:

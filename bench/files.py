@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import statistics
 from typing import TYPE_CHECKING, Final
 
 from bench.artifacts import make
-from bench.core import OURS, Row, result_of, say
+from bench.core import OURS, Row, result_of
 from bench.workers import dataset
 from bench.workers.tasks import size_of
 
@@ -34,16 +33,13 @@ def _each(bench: Bench, what: str, step: Callable[[str], None]) -> None:
 # ------------------------------------------------------------------ calls
 def bench_calls(bench: Bench) -> None:
     """`log_artifact` of small and large things, one file again and again, a training beside it."""
-    say("… log_artifact: files made")
-    parts = bench.scratch / "calls"
-    make(bench, parts)
+    parts = make(bench)
     root = parts / "1"
     dataset.warm(root)
-    _bench_repeat(bench, root / "same.bin")
-    _bench_times(bench, root)
+    _bench_repeat(bench, parts / "same.bin")
+    _bench_times(bench, parts)
     for kind in ("numpy", "python"):
         _bench_training(bench, root, kind)
-    shutil.rmtree(parts)
 
 
 def _bench_repeat(bench: Bench, file: Path) -> None:
@@ -59,7 +55,6 @@ def _bench_repeat(bench: Bench, file: Path) -> None:
         later.values[tool] = max(0, often - once) / (_TIMES - 1)
 
     _each(bench, stored.what, step)
-    file.unlink()
 
 
 def _stored(bench: Bench, tool: str, file: Path, times: int) -> int:
@@ -68,26 +63,24 @@ def _stored(bench: Bench, tool: str, file: Path, times: int) -> int:
     before = size_of(folder)
     bench.ask(tool, "repeat", folder, source=str(file), times=times)
     stored = size_of(folder) - before
-    shutil.rmtree(folder)
+    bench.done_with(folder)
     return stored
 
 
-def _bench_times(bench: Bench, root: Path) -> None:
+def _bench_times(bench: Bench, parts: Path) -> None:
     """How long `log_artifact` keeps its caller; a fresh store for each kind of thing."""
     files = []
     for number in range(bench.size.calls):
-        files.append(root / f"call-{number}.bin")
+        files.append(parts / f"call-{number}.bin")
         files[-1].write_bytes(dataset.noise(20 + number, _FILE_BYTES))
     small = bench.size.artifact * 20_000
     kinds = {
         "a file of 5 MB": files,
-        f"a file of {bench.size.artifact * 300:.0f} MB": [root / "big.bin"] * _FOLDER_CALLS,
-        f"a folder of {small:,.0f} files": [root / "small"] * _FOLDER_CALLS,
+        f"a file of {bench.size.artifact * 300:.0f} MB": [parts / "1/big.bin"] * _FOLDER_CALLS,
+        f"a folder of {small:,.0f} files": [parts / "1/small"] * _FOLDER_CALLS,
     }
     for what, sources in kinds.items():
         _bench_kind(bench, what, [str(source) for source in sources])
-    for file in files:
-        file.unlink()
 
 
 def _bench_kind(bench: Bench, what: str, sources: list[str]) -> None:
@@ -102,7 +95,7 @@ def _bench_kind(bench: Bench, what: str, sources: list[str]) -> None:
         made.values[tool] = found["made_ms"]
         called.values[tool] = found["called_ms"]
         longest.values[tool] = found["longest_ms"]
-        shutil.rmtree(folder)
+        bench.done_with(folder)
 
     _each(bench, called.what, step)
 
@@ -126,7 +119,7 @@ def _bench_training(bench: Bench, root: Path, kind: str) -> None:
             slower.values[tool] = found["beside_ms"] / found["alone_ms"]
             slowest.values[tool] = found["slowest_ms"]
         more.values[tool] = found["more_s"]
-        shutil.rmtree(folder)
+        bench.done_with(folder)
 
     _each(bench, label, step)
 
@@ -152,7 +145,7 @@ def bench_images(bench: Bench) -> None:
             peaks.append(spent.peak_mb)
             medians.append(result_of(spent)["median_ms"])
             sizes.append((size_of(folder) - before) / 1e6)
-            shutil.rmtree(folder)
+            bench.done_with(folder)
         wall.values[tool] = statistics.median(walls)
         called.values[tool] = statistics.median(medians)
         kept.values[tool] = statistics.median(sizes)

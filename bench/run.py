@@ -269,6 +269,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, help="how often each thing is measured")
     parser.add_argument("--json", type=Path, help="write the numbers there, too")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that nothing is left behind
     scratch = Path(tempfile.mkdtemp(prefix="localstore-bench-"))
     try:
         # Not resolved: a virtual environment's python is a link, and where it lies counts.
