@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import threading
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
+from localstore import trust
 from localstore.artifacts.edits import Said
 from localstore.artifacts.model import ArtifactState, fold, named
 from localstore.artifacts.names import check_name
@@ -39,6 +41,8 @@ _OF_META: Final = frozenset({RecordKind.ARTIFACT, RecordKind.EDIT})
 
 _Print = list[list[Any]]
 _readers: dict[tuple[int, str, str], ArtifactReader] = {}
+# When the links and certificates were written that a project has taken in.
+_seen: WeakKeyDictionary[Project, list[int]] = WeakKeyDictionary()
 
 
 class ArtifactReader:
@@ -229,10 +233,25 @@ def reader(project: Project, tail_dir: str = "") -> ArtifactReader:
     """
     key = (os.getpid(), str(project.paths.root), tail_dir)
     found = _readers.get(key)
+    _learn(project)
     if found is None or found.trust != _trust_print(project):
         found = _readers[key] = ArtifactReader(project, tail_dir)
     found.project = project
     return found
+
+
+def _learn(project: Project) -> None:
+    """Take in links and certificates that came since the project was opened; one's own too."""
+    if not project.can_read:
+        return
+    stamps = [_stamp(folder) for folder in (project.paths.links, project.paths.certs)]
+    if _seen.get(project) != stamps:
+        project.state = trust.read_project(project.paths, own_keys=project.identity.own_keys())
+        _seen[project] = stamps
+
+
+def _stamp(folder: Path) -> int:
+    return folder.stat().st_mtime_ns if folder.is_dir() else 0
 
 
 def _class_of(path: Path) -> int:

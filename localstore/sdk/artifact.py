@@ -280,7 +280,10 @@ class Artifact(Building):
                 self._name_again(request, warn)
                 return
             logging = Logging(project, request, self._draft, options, warn=warn, progress=progress)
-            self._commit(project, logging.run().version, options)
+            try:
+                self._commit(project, logging.run().version, options)
+            finally:
+                self._draft.frozen = self._version is not None  # else it may be tried again
 
         return store
 
