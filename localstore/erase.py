@@ -71,7 +71,8 @@ def undelete_run(project: Project, subject: bytes) -> None:
 def sweep(paths: ProjectPaths, erased: frozenset[str]) -> int:
     """Destroy keyslots first, then segments, of erased subjects; returns how many had any.
 
-    Key-free. Objects stay: others may use them, and without manifest and keys they are noise.
+    Key-free. Objects stay until `localstore gc` or a sync frees those that nobody else uses;
+    without manifest and keys they are noise.
     """
     swept = 0
     for subject in erased:
@@ -82,8 +83,9 @@ def sweep(paths: ProjectPaths, erased: frozenset[str]) -> int:
                 swept += 1
     if erased:
         swept += _sweep_quarantine(paths, erased)
-    if swept:  # the sealed lists of runs quote config and summary
-        for cache in paths.local.glob("*.cache"):
+    if swept:
+        # The sealed lists of runs quote config and summary; that of chunks holds keys of objects.
+        for cache in (*paths.local.glob("*.cache"), *paths.local.glob("chunks/*")):
             cache.unlink(missing_ok=True)
     return swept
 

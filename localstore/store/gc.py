@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 GRACE_S: Final = 3600.0
 TAKEN_PREFIX: Final = ".gc-"
 _NAME: Final = re.compile(r"(?P<taken>\.gc-)?(?P<id>[0-9a-f]{64})(?(taken)-[0-9a-f]{16})")
-_BATCH: Final = 256  # objects that are away at once, while the references are read once more
+_BATCH: Final = 2048  # objects that are away at once, while the references are read once more
 # A writer may be filling its temporary file just now, whatever the grace for objects is.
 _TEMPORARY_S: Final = 3600.0
 

@@ -124,7 +124,12 @@ class TestGc:
         run.save(str(big), base_path=str(tmp_path))
         run.finish()
         assert len(objects()) > 0
+        (paths,) = home().all_projects()
+        index = paths.local / "chunks" / "00"
+        index.parent.mkdir(exist_ok=True)
+        index.touch()
         assert call("rm", "--now", "-y", "first").code == 0
+        assert not index.exists(), "the sealed index of chunks holds keys of what was erased"
         assert freed()["freed_bytes"] >= 500_000
         assert objects() == []
 
