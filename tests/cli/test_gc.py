@@ -126,7 +126,7 @@ class TestGc:
         assert len(objects()) > 0
         (paths,) = home().all_projects()
         index = paths.local / "chunks" / "00"
-        index.parent.mkdir(exist_ok=True)
+        index.parent.mkdir(parents=True, exist_ok=True)
         index.touch()
         assert call("rm", "--now", "-y", "first").code == 0
         assert not index.exists(), "the sealed index of chunks holds keys of what was erased"

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
+import localstore
+from localstore.errors import NotFound
 from localstore.format.spec import CertKind, DataClass
+from localstore.layout import HomePaths
+from localstore.query.api import Api
 from localstore.store.gc import collect
 from localstore.trust import read_project
+from localstore.vault import Vault
+from localstored.engine import sync_home
 from localstored.remotes.memory import MemoryRemote
 from localstored.repair import repair_home
 from tests.sync.conftest import sync, sync_with
-from tests.sync.makers import NOW_US, Log, Project, make_project, synced_bytes
+from tests.sync.makers import NOW_US, Log, Project, make_project, synced_bytes, with_remote
 from tests.sync.recording import Counting, Dying
 
 if TYPE_CHECKING:
@@ -251,3 +258,32 @@ def test_repair_takes_what_is_needed_and_leaves_what_was_freed(
     report = repair_home(home, [])
     assert [one.name[-64:] for one in report.healed] == [needed.hex()]
     assert not holds(home, gone)
+
+
+def test_a_reader_says_that_objects_are_not_here_yet_and_reads_them_when_they_are(
+    tmp_path: Path, stick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    monkeypatch.setenv("LOCALSTORE_HOME", str(first))
+    artifact = localstore.Artifact("data", "dataset")
+    content = secrets.token_bytes(300_000)
+    with artifact.new_file("model.bin", "wb") as file:
+        file.write(content)
+    artifact.save(project="digits")
+    with_remote(first, stick)
+    assert sync_home(first).ok
+    shutil.copytree(first / "identity", second / "identity")
+    with_remote(second, stick)
+    recipients = Vault(HomePaths(second)).recipients()
+    assert sync_home(second, recipients=recipients).ok
+    objects = [path for path in second.rglob("objects/*/*") if path.is_file()]
+    for path in objects:
+        path.unlink()
+
+    monkeypatch.setenv("LOCALSTORE_HOME", str(second))
+    with pytest.raises(NotFound, match="not"):
+        Api().artifact("digits/data:latest").download(str(tmp_path / "back"))
+    assert not list((tmp_path / "back").rglob("model.bin"))
+    assert sync_home(second, recipients=recipients).projects[0].pulled == len(objects)
+    Api().artifact("digits/data:latest").download(str(tmp_path / "back"))
+    assert (tmp_path / "back" / "model.bin").read_bytes() == content
