@@ -1,0 +1,132 @@
+"""`localstore checkout`: the code, config and requirements of a run, in a new folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from localstore.cli import exit_status, terminal
+from localstore.cli.terminal import inert
+from localstore.errors import Damaged, NotFound
+from localstore.format.spec import DataClass
+
+if TYPE_CHECKING:
+    from localstore.query.api import StoredRun
+    from localstore.reproduce.restore import Report
+
+_DAMAGED: Final = 20
+BESIDE: Final = "localstore-run"  # folder for all that is no code; hides no file of the code
+_REQUIREMENTS: Final = "requirements.txt"
+
+
+@click.command(epilog=exit_status(0, 2, 11, 20, 66, 73, 74, 77))
+@click.argument("run")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--repo",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A clone of the code's repository; default the working folder.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_context
+def checkout(ctx: click.Context, run: str, folder: Path, repo: Path | None, as_json: bool) -> None:
+    """Bring back the code of RUN in FOLDER, which must be empty or not exist yet.
+
+    Where a repository at hand has the run's commit, FOLDER becomes a worktree of it, and the saved
+    patch is applied; else the saved files are written. Config, requirements and command line go to
+    FOLDER/localstore-run. What was not saved is named, and so is each line in which a secret was
+    masked. Nothing is fetched, installed or run.
+    """
+    from localstore.query.api import Api
+    from localstore.reproduce.restore import restore_code
+
+    found = Api().run(run)
+    problems: list[str] = []
+    files = code_files(found, problems)
+    report = restore_code(found.facts("git"), files.items(), folder, [repo or Path.cwd()])
+    report.done += [f"{BESIDE}/{name}" for name in _beside(found, folder / BESIDE, problems)]
+    environment = found.facts("environment")
+    inputs = [one.qualified_name for one in found.used_artifacts()]
+    _say(found, folder, report, inputs, _advice(environment), as_json=as_json)
+    if terminal.warn_of_damage([*problems, *found.problems]):
+        ctx.exit(_DAMAGED)
+
+
+def code_files(run: StoredRun, problems: list[str]) -> dict[str, bytes]:
+    """The saved code of a run by path; what cannot be read is named in `problems`."""
+    found: dict[str, bytes] = {}
+    for file in run.contents.files((DataClass.CODE,)):
+        try:
+            found[file.path] = run.contents.read_file(file)
+        except (Damaged, NotFound) as problem:
+            problems.append(f"{file.path}: {problem}")
+    return found
+
+
+def requirements_of(run: StoredRun, problems: list[str]) -> bytes:
+    """The packages that were installed, as requirements.txt; empty when nobody recorded them."""
+    for file in run.contents.files((DataClass.SYSTEM,)):
+        if file.path == _REQUIREMENTS:
+            try:
+                return run.contents.read_file(file)
+            except (Damaged, NotFound) as problem:
+                problems.append(f"{file.path}: {problem}")
+    return b""
+
+
+def _beside(run: StoredRun, folder: Path, problems: list[str]) -> list[str]:
+    """Write what else is known of how the run was made; returns the names."""
+    from localstore.reproduce import surroundings
+    from localstore.reproduce.folder import write_new
+
+    environment = run.facts("environment")
+    names = surroundings.write_config(run.config, folder)
+    names += surroundings.write_command(environment, folder)
+    names += surroundings.write_facts("environment.json", environment, folder)
+    packages = requirements_of(run, problems)
+    if packages:
+        write_new(folder, _REQUIREMENTS, packages)
+        names.append(_REQUIREMENTS)
+    return names
+
+
+def _advice(environment: dict[str, Any]) -> list[str]:
+    from localstore.reproduce.surroundings import other_python
+
+    said = other_python(environment, sys.version_info[:2])
+    return [said] if said else []
+
+
+def _say(
+    run: StoredRun,
+    folder: Path,
+    report: Report,
+    inputs: list[str],
+    advice: list[str],
+    *,
+    as_json: bool,
+) -> None:
+    if as_json:
+        terminal.say_json(
+            {
+                "run": run.path,
+                "folder": str(folder),
+                "done": report.done,
+                "missing": report.missing,
+                "masked": report.masked,
+                "inputs": inputs,
+                "advice": advice,
+            }
+        )
+        return
+    rows = [("done", report.done), ("masked", report.masked), ("input", inputs)]
+    lines = [[title, inert(text)] for title, texts in rows for text in texts]
+    if lines:
+        click.echo(terminal.columns(lines))
+    for text in report.missing:
+        terminal.warning(f"not brought back: {text}")
+    for text in advice:
+        terminal.note(text)
