@@ -35,6 +35,8 @@ WORKERS: Final = {
 IMPORTS: Final = {OURS: "localstore", "wandb": "wandb", "trackio": "trackio"}
 PROGRAMS: Final = ("restic", "borg")
 PEERS: Final = ("wandb", "trackio")  # live in a virtual environment of their own
+# A step in numpy is a step of one thread, on every machine.
+_ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 _TIMEOUT_S: Final = 300.0  # a worker that hangs fails, and the bench goes on
 _SAMPLED_EVERY_S: Final = 0.05
 _ROOM_BYTES: Final = 20_000_000_000
@@ -155,7 +157,7 @@ class Bench:
         """What workers see: nobody's settings, no questions, no network services."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         quiet = {"LOCALSTORE_QUIET": "1", "LOCALSTORE_KEY_STORAGE": "file", "HF_HUB_OFFLINE": "1"}
-        return kept | quiet
+        return kept | quiet | _ONE_THREAD
 
     def words(self, tool: str, task: str, folder: Path, **options: Any) -> list[str]:
         """The command of one worker."""
