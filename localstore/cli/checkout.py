@@ -10,12 +10,15 @@ import click
 
 from localstore.cli import exit_status, terminal
 from localstore.cli.terminal import inert
-from localstore.errors import Damaged, NotFound
+from localstore.errors import Damaged, LocalStoreError, NotFound
 from localstore.format.spec import DataClass
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from localstore.query.api import StoredRun
     from localstore.reproduce.restore import Report
+    from localstore.sdk.artifact import Artifact
 
 _DAMAGED: Final = 20
 BESIDE: Final = "localstore-run"  # folder for all that is no code; hides no file of the code
@@ -30,15 +33,18 @@ _REQUIREMENTS: Final = "requirements.txt"
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="A clone of the code's repository; default the working folder.",
 )
+@click.option("--inputs", is_flag=True, help="Download the artifacts that it used, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
-def checkout(ctx: click.Context, run: str, folder: Path, repo: Path | None, as_json: bool) -> None:
+def checkout(
+    ctx: click.Context, run: str, folder: Path, repo: Path | None, inputs: bool, as_json: bool
+) -> None:
     """Bring back the code of RUN in FOLDER, which must be empty or not exist yet.
 
     Where a repository at hand has the run's commit, FOLDER becomes a worktree of it, and the saved
     patch is applied; else the saved files are written. Config, requirements and command line go to
-    FOLDER/localstore-run. What was not saved is named, and so is each line in which a secret was
-    masked. Nothing is fetched, installed or run.
+    FOLDER/localstore-run, with --inputs also the artifacts that the run used. What was not saved is
+    named, and so is each line in which a secret was masked. Nothing is fetched, installed or run.
     """
     from localstore.query.api import Api
     from localstore.reproduce.restore import restore_code
@@ -48,9 +54,12 @@ def checkout(ctx: click.Context, run: str, folder: Path, repo: Path | None, as_j
     files = code_files(found, problems)
     report = restore_code(found.facts("git"), files.items(), folder, [repo or Path.cwd()])
     report.done += [f"{BESIDE}/{name}" for name in _beside(found, folder / BESIDE, problems)]
+    used = found.used_artifacts()
+    if inputs:
+        report.done += _download(used, folder / BESIDE, problems)
     environment = found.facts("environment")
-    inputs = [one.qualified_name for one in found.used_artifacts()]
-    _say(found, folder, report, inputs, _advice(environment), as_json=as_json)
+    names = [one.qualified_name for one in used]
+    _say(found, folder, report, names, _advice(environment), as_json=as_json)
     if terminal.warn_of_damage([*problems, *found.problems]):
         ctx.exit(_DAMAGED)
 
@@ -91,6 +100,20 @@ def _beside(run: StoredRun, folder: Path, problems: list[str]) -> list[str]:
         write_new(folder, _REQUIREMENTS, packages)
         names.append(_REQUIREMENTS)
     return names
+
+
+def _download(used: Iterable[Artifact], folder: Path, problems: list[str]) -> list[str]:
+    """Put artifacts into folders of their own; returns what was done."""
+    done = []
+    for artifact in used:
+        label = artifact.name.replace(":", "-")
+        try:
+            artifact.download(folder / "inputs" / label)
+        except LocalStoreError as problem:
+            problems.append(f"{artifact.qualified_name}: {problem}")
+        else:
+            done.append(f"{BESIDE}/inputs/{label}")
+    return done
 
 
 def _advice(environment: dict[str, Any]) -> list[str]:
