@@ -37,6 +37,15 @@ PROGRAMS: Final = ("restic", "borg")
 PEERS: Final = ("wandb", "trackio")  # live in a virtual environment of their own
 # A step in numpy is a step of one thread, on every machine.
 _ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+# What wandb's settings in `workers/wandb_offline.py` switch off, is off here as well.
+_BARE: Final = {
+    "LOCALSTORE_CONSOLE": "false",
+    "LOCALSTORE_SYSTEM_METRICS": "false",
+    "LOCALSTORE_ENVIRONMENT": "false",
+    "LOCALSTORE_CODE_SAVING": "off",
+}
+SURROUNDINGS: Final = {**dict.fromkeys(_BARE, "true"), "LOCALSTORE_CODE_SAVING": "sha"}
+SURROUNDINGS["BENCH_SURROUNDINGS"] = "1"
 _TIMEOUT_S: Final = 300.0  # a worker that hangs fails, and the bench goes on
 _SAMPLED_EVERY_S: Final = 0.05
 _ROOM_BYTES: Final = 20_000_000_000
@@ -157,20 +166,28 @@ class Bench:
         """What workers see: nobody's settings, no questions, no network services."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         quiet = {"LOCALSTORE_QUIET": "1", "LOCALSTORE_KEY_STORAGE": "file", "HF_HUB_OFFLINE": "1"}
-        return kept | quiet | _ONE_THREAD
+        return kept | quiet | _ONE_THREAD | _BARE
 
     def words(self, tool: str, task: str, folder: Path, **options: Any) -> list[str]:
         """The command of one worker."""
         arguments = json.dumps({"folder": str(folder), **options})
         return [str(self.pythons[tool]), "-m", WORKERS[tool], task, arguments]
 
-    def ask(self, tool: str, task: str, folder: Path, **options: Any) -> dict[str, float]:
-        """Let a worker do one task.
+    def ask(
+        self,
+        tool: str,
+        task: str,
+        folder: Path,
+        *,
+        more: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> dict[str, float]:
+        """Let a worker do one task; `more` are environment variables.
 
         Raises:
             RuntimeError: it failed; with what it said.
         """
-        return result_of(self.spend(self.words(tool, task, folder, **options)))
+        return result_of(self.spend(self.words(tool, task, folder, **options), more=more))
 
     def spend(
         self, words: Sequence[str], *, more: Mapping[str, str] | None = None, cwd: Path = ROOT

@@ -20,17 +20,18 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 ROOT: Final = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench.artifacts import bench_artifacts  # noqa: E402
-from bench.core import FULL, IMPORTS, OURS, QUICK, Bench, Row, number, say, show  # noqa: E402
+from bench.core import FULL, IMPORTS, OURS, QUICK, SURROUNDINGS, Bench, Row, number, say, show  # noqa: E402
 from bench.files import bench_calls, bench_images  # noqa: E402
 from bench.workers.tasks import tree  # noqa: E402
 
 LISTERS: Final = (OURS, "trackio")  # the others cannot list local runs
+_LOOKERS: Final = (OURS, "wandb")  # record what surrounds a run unless told not to
 _ORPHANS_S: Final = 3.0  # what wandb's helper gets to save what it has when its parent dies
 
 
@@ -85,7 +86,13 @@ def bench_slow(bench: Bench) -> None:
     def one(job: tuple[str, int]) -> float:
         tool, rate = job
         steps = max(2, int(bench.size.slow_s * rate))
-        options = {"keys": 10, "steps": steps, "data": "real", "rate": rate, "budget_s": 1e9}
+        options: dict[str, Any] = {
+            "keys": 10,
+            "steps": steps,
+            "data": "real",
+            "rate": rate,
+            "budget_s": 1e9,
+        }
         return bench.ask(tool, "log", bench.folder(), **options)["bytes_per_step"]
 
     jobs = [(tool, rate) for rate, _ in rates for tool in bench.tools]
@@ -130,12 +137,21 @@ def _wall_ms(bench: Bench, tool: str, code: str) -> float:
 
 def bench_empty(bench: Bench) -> None:
     """`init` and `finish` with all that they load, after the first set-up of the machine."""
-    row = bench.add(Row("init + finish, nothing logged", "ms", "200"))
+    _bench_empty(bench, "init + finish, nothing logged", "200", {})
+    _bench_empty(bench, "init + finish, with code, console and machine", "", SURROUNDINGS)
+
+
+def _bench_empty(bench: Bench, what: str, target: str, more: dict[str, str]) -> None:
+    row = bench.add(Row(what, "ms", target))
     for tool in bench.tools:
+        if more and tool not in _LOOKERS:
+            continue
         folder = bench.folder()
-        bench.ask(tool, "empty", folder)
-        times = [bench.ask(tool, "empty", folder)["ms"] for _ in range(2 * bench.size.repeats + 1)]
-        row.values[tool] = statistics.median(times)
+        bench.ask(tool, "empty", folder, more=more)
+        found = [
+            bench.ask(tool, "empty", folder, more=more) for _ in range(2 * bench.size.repeats + 1)
+        ]
+        row.values[tool] = statistics.median(one["ms"] for one in found)
 
 
 # ------------------------------------------------------------------ reading

@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 _BLOCK = 32 * 1024  # LevelDB's log: blocks of records, each with checksum, length and kind
 _HEAD = struct.Struct("<IHB")
 _FILE_HEAD_BYTES = 7
+_BARE: dict[str, Any] = {
+    "console": "off",
+    "disable_git": True,
+    "disable_code": True,
+    "x_disable_stats": True,
+    "x_disable_meta": True,
+    "x_disable_machine_info": True,
+}
 _FULL, _FIRST, _LAST = 1, 2, 4
 
 
@@ -55,16 +63,9 @@ class Wandb:
         import wandb
 
         folder.mkdir(parents=True, exist_ok=True)
-        settings = wandb.Settings(
-            mode="offline",
-            console="off",
-            silent=True,
-            disable_git=True,
-            disable_code=True,
-            x_disable_stats=True,
-            x_disable_meta=True,
-            x_disable_machine_info=True,
-        )
+        settings = wandb.Settings(mode="offline", silent=True)
+        if "BENCH_SURROUNDINGS" not in os.environ:
+            settings = wandb.Settings(mode="offline", silent=True, **_BARE)
         run = wandb.init(project="bench", config=config, dir=str(folder), settings=settings)
         return wandb, run
 
