@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 from localstore.artifacts.references import FileReference, files_of
 from localstore.errors import NotFound, UsageError
-from localstore.format.manifest import Entry, check_path, in_order
+from localstore.format.manifest import Entry, check_path, check_paths
+from localstore.store.filecache import Facts
 from localstore.store.sources import Source, look, open_file, walk
 
 if TYPE_CHECKING:
@@ -73,19 +74,25 @@ class _Folder:
     removed: list[str] = field(default_factory=list)
 
     def sources(self) -> list[Source]:
-        return [
-            Source(self.prefix + path, file)
-            for path, file in walk(self.root)
-            if not any(_within(self.prefix + path, gone) for gone in self.removed)
-        ]
+        found = [Source(self.prefix + path, file) for path, file in walk(self.root)]
+        for gone in self.removed:
+            found = [source for source in found if not _within(source.path, gone)]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """A draft in full: what must be read, what needs no reading, and how many bytes that is."""
+    """A draft in full.
+
+    Attributes:
+        sources: what must be read. ready: what needs no reading.
+        facts: of each source that is a file, by its path in the version.
+        total_bytes: of all sources.
+    """
 
     sources: list[Source]
     ready: list[Entry]
+    facts: dict[str, Facts]
     total_bytes: int
 
     @property
@@ -228,19 +235,23 @@ class Draft:
         for prefix, tree in self._trees:
             items |= files_of(prefix, tree)
         items |= self._items
-        sources, ready, total = [], list[Entry](), 0
+        sources, ready, facts, total = [], list[Entry](), dict[str, Facts](), 0
         for path, item in items.items():
             check_path(path)
             if isinstance(item, FileReference):
                 ready.append(item.entry(path, hash_file))
             elif isinstance(item, Entry):
                 ready.append(replace(item, path=path))
+            elif isinstance(item.file, bytes):
+                sources.append(item)
+                total += len(item.file)
             else:
                 sources.append(item)
-                total += _size(item)
-        in_order([*ready, *(Entry(one.path, 0, b"", ()) for one in sources)])
+                facts[path] = Facts.of(look(item.file))
+                total += facts[path].size
+        check_paths([*(one.path for one in ready), *(one.path for one in sources)])
         sources.sort(key=lambda one: one.path.encode())
-        return Gathered(sources, ready, total)
+        return Gathered(sources, ready, facts, total)
 
     def release(self) -> None:
         """Forget contents that were held in memory: the version is made."""
@@ -250,12 +261,6 @@ class Draft:
 
 def _light(item: _Item) -> bool:
     return not (isinstance(item, Source) and isinstance(item.file, bytes))
-
-
-def _size(source: Source) -> int:
-    if isinstance(source.file, bytes):
-        return len(source.file)
-    return look(source.file).st_size
 
 
 def _within(path: str, folder: str) -> bool:

@@ -10,7 +10,7 @@ from localstore.artifacts.unreferenced import unreferenced
 from localstore.errors import NotPermitted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from localstore.project import Project
     from localstore.settings import Settings
@@ -31,11 +31,22 @@ def edit(
     Raises:
         StoreError: the disk refused.
     """
+    _edit(project, name, [operation], options, warn)
+
+
+def _edit(
+    project: Project,
+    name: str,
+    operations: Iterable[dict[str, Any]],
+    options: Settings,
+    warn: Callable[[str], None],
+) -> None:
     project.ensure_cert()
     with numbers.turn(project, project.artifact_subject(name)):
         state = state_of(project, name, options)
         with Session(project, name, state.type or "unspecified", options, warn) as session:
-            session.edit(operation, state.tips)
+            for operation in operations:
+                session.edit(operation, state.tips)
 
 
 def delete_version(
@@ -47,8 +58,24 @@ def delete_version(
         NotPermitted: a machine that may only write.
         StoreError: the disk refused.
     """
+    delete_versions(project, name, [digest], options, warn)
+
+
+def delete_versions(
+    project: Project,
+    name: str,
+    digests: Iterable[bytes],
+    options: Settings,
+    warn: Callable[[str], None],
+) -> None:
+    """Delete several versions at once.
+
+    Raises:
+        NotPermitted: a machine that may only write.
+        StoreError: the disk refused.
+    """
     _check_may_delete(project)
-    edit(project, name, {"delete": digest}, options, warn)
+    _edit(project, name, [{"delete": digest} for digest in digests], options, warn)
     release(project, name, options, warn)
 
 

@@ -14,6 +14,7 @@ from localstore.artifacts.session import Session, state_of
 from localstore.errors import StoreError
 from localstore.format.manifest import Entry, in_order, version_digest
 from localstore.format.spec import DataClass
+from localstore.store.filecache import FileCache
 from localstore.store.ingest import Ingest
 from localstore.store.objects import ObjectFiles
 from localstore.store.sources import open_file
@@ -98,13 +99,19 @@ def hash_file(file: Path) -> tuple[int, bytes]:
     return size, hasher.digest()
 
 
-def hashed(gathered: Gathered) -> list[Entry]:
-    """All entries with their hashes, without storing anything: enough for a digest."""
+def hashed(gathered: Gathered, known: Mapping[str, bytes] | None = None) -> list[Entry]:
+    """All entries with their hashes, without storing anything: enough for a digest.
+
+    Args:
+        known: hashes of sources that need not be read, by their paths.
+    """
     entries = list(gathered.ready)
     for source in gathered.sources:
         content = source.file
         if isinstance(content, bytes):
             size, found = len(content), crypto.content_hash(content)
+        elif known and source.path in known:
+            size, found = gathered.facts[source.path].size, known[source.path]
         else:
             size, found = hash_file(content)
         entries.append(Entry(source.path, size, found, ()))
@@ -135,12 +142,18 @@ class Logging:
         *,
         warn: Callable[[str], None],
         progress: Callable[[int, int], None] = lambda _done, _total: None,
+        rehash: bool = False,
     ) -> None:
-        """`progress` is told bytes done since the last call, and bytes in all."""
+        """Nothing is read yet.
+
+        Args:
+            progress: told bytes done since the last call, and bytes in all.
+            rehash: read every file, also those that look as they were.
+        """
         self._project, self._request, self._draft = project, request, draft
         self._options, self._warn, self._progress = options, warn, progress
         self._class = request.data_class
-        self._total = 0
+        self._total, self._rehash = 0, rehash
 
     def run(self) -> Logged:
         """Store the content unless it is there, and move the aliases.
@@ -167,11 +180,29 @@ class Logging:
         state = self._state()
         # References of unknown size count as nothing in a version's size.
         size = gathered.total_bytes + sum(entry.size or 0 for entry in gathered.ready)
-        alike = any((v.size, v.files) == (size, gathered.count) for v in state.versions)
-        if not alike or gathered.total_bytes > _HASH_FIRST_BYTES:
+        if not any((v.size, v.files) == (size, gathered.count) for v in state.versions):
             return None
-        digest = version_digest(hashed(gathered))
+        known, unread_bytes = self._remembered(gathered)
+        if unread_bytes > _HASH_FIRST_BYTES:
+            return None
+        digest = version_digest(hashed(gathered, known))
         return digest if state.get(digest) is not None else None
+
+    def _remembered(self, gathered: Gathered) -> tuple[dict[str, bytes], int]:
+        """Hashes of files that are as they were when they were stored, and bytes of the others."""
+        cache = FileCache(self._project, self._class)
+        known: dict[str, bytes] = {}
+        unread_bytes = 0
+        for source in gathered.sources:
+            if isinstance(source.file, bytes):
+                continue
+            facts = gathered.facts[source.path]
+            found = None if self._rehash else cache.hash_of(str(source.file.absolute()), facts)
+            if found is None:
+                unread_bytes += facts.size
+            else:
+                known[source.path] = found
+        return known, unread_bytes
 
     def _state(self) -> ArtifactState:
         return state_of(self._project, self._request.name, self._options)
@@ -227,6 +258,7 @@ class Logging:
             self._project,
             self._class,
             refer=refer,
+            rehash=self._rehash,
             progress=lambda count: self._progress(count, self._total),
             chunking=self._options.chunking,
         )
