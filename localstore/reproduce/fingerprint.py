@@ -36,13 +36,14 @@ def start_fingerprint(
         arguments: the words after the program's name.
 
     Returns:
-        32 bytes; empty when the code is not wholly known: neither a commit nor a file, or a patch
-        that was left out.
+        32 bytes; empty when the code is not wholly known: neither a commit nor a file, a patch
+        that was left out, changes inside a submodule.
     """
     code = sorted((path, content) for path, content in files if path != _REDUNDANT)
     paths = {path for path, _ in code}
     lacks_patch = bool(facts.get("dirty")) and _PATCH not in paths
-    if lacks_patch or _PATCH in facts.get("limits", ()) or not (facts.get("commit") or code):
+    lacks_patch |= _PATCH in facts.get("limits", ()) or bool(facts.get("changed_submodules"))
+    if lacks_patch or not (facts.get("commit") or code):
         return b""
     parts = [_VERSION, str(facts.get("commit", "")).encode()]
     parts += [_text(facts.get("submodules", {})), _text(config), _text(list(arguments))]

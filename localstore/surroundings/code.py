@@ -34,6 +34,7 @@ CODE_FILES: Final = ("*.py", "requirements*.txt", "Dockerfile")
 CODE_FILE_LIMIT_BYTES: Final = 4 << 20
 CODE_LIMIT_BYTES: Final = 64 << 20
 CODE_LIMIT_FILES: Final = 5000
+WALK_LIMIT_ENTRIES: Final = 50_000  # a script in a home folder must not have all of it searched
 _FOREIGN_FOLDERS: Final = frozenset(
     {"node_modules", "__pycache__", "wandb", "mlruns", "venv", "site-packages"}
 )
@@ -118,6 +119,15 @@ def capture(
     return captured
 
 
+def capture_to_compare(cwd: Path, main: MainCode | None) -> CodeCapture:
+    """All code that can decide what a run does, to be hashed and compared, not to be saved.
+
+    That is commit, patch, untracked files and the main script; without a commit, the code folder.
+    """
+    captured = capture("main", cwd=cwd, untracked=True, main=main)
+    return captured if captured.facts.get("commit") else capture("all", cwd=cwd, main=main)
+
+
 def _folder_of(main: MainCode | None, cwd: Path) -> Path:
     return Path(main.path).parent if main is not None and Path(main.path).is_absolute() else cwd
 
@@ -168,7 +178,7 @@ def collect_code(
     said = problems if problems is not None else []
     files: list[tuple[str, bytes]] = []
     total_bytes = 0
-    for path in sorted(_candidates(root)):
+    for path in sorted(_candidates(root, said)):
         if not wanted(path) or unwanted(path):
             continue
         content = read_plain(root / path, CODE_FILE_LIMIT_BYTES)
@@ -208,7 +218,7 @@ def _arguments(function: Callable[..., bool]) -> int:
     return sum(one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD) for one in parameters)
 
 
-def _candidates(root: Path) -> Iterator[str]:
+def _candidates(root: Path, problems: list[str]) -> Iterator[str]:
     listed = git.listed_files(root, tracked=True)
     if listed:
         apart = tuple(
@@ -218,13 +228,18 @@ def _candidates(root: Path) -> Iterator[str]:
             if not (_is_foreign(path) or path.startswith(apart)) and (root / path).is_file():
                 yield path
         return
+    entries = 0
     for folder, folders, names in os.walk(root):
         below = Path(folder)
-        folders[:] = [
+        entries += 1 + len(names)
+        if entries > WALK_LIMIT_ENTRIES:
+            problems.append(f"{root} is too large to search it all for code: some is not saved")
+            return
+        folders[:] = sorted(
             name
             for name in folders
             if not _is_foreign(f"{name}/x") and not (below / name / "pyvenv.cfg").exists()
-        ]
+        )
         yield from ((below / name).relative_to(root).as_posix() for name in names)
 
 

@@ -100,7 +100,8 @@ class Finding:
 
     Attributes:
         facts: plain values; `commit`, and from level `diff` on `branch`, `dirty`, `remote`,
-            `root` (name of the folder), `upstream_commit`, `submodules`, `limits`.
+            `root` (name of the folder), `upstream_commit`, `submodules` (commits by path),
+            `changed_submodules`, `limits`.
         patches: `diff.patch` and `upstream.patch`, unmasked.
         problems: what could not be learned, and why.
         root: the working tree.
@@ -417,12 +418,13 @@ def _submodules(git: Git, found: Finding) -> None:
         commit = commit_of(own)[0]
         found.facts.setdefault("submodules", {})[utf8(path)] = commit
         if _is_changed(own):
+            found.facts.setdefault("changed_submodules", []).append(utf8(path))
             found.problems.append(f"changes inside the submodule {utf8(path)} are not saved")
 
 
 def _is_changed(git: Git) -> bool:
     if not git.silence_filters(git.configuration()):
-        return False
+        return True  # as far as anybody can tell
     answer = git.ask(*_DIFF, "HEAD", "--")
     return answer.cut or _UNCHANGED.sub(b"", answer.out) != b""
 

@@ -69,6 +69,7 @@ def test_parts_do_not_run_into_each_other() -> None:
     [
         ({}, []),
         (FACTS, FILES[1:]),
+        ({**FACTS, "changed_submodules": ["lib"]}, FILES),
         ({**FACTS, "limits": {"diff.patch": "over 9 bytes with binary files"}}, FILES),
     ],
 )

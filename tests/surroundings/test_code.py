@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from localstore.surroundings import code
-from localstore.surroundings.code import LEVELS, capture, collect_code, effective_level
+from localstore.surroundings.code import (
+    LEVELS,
+    capture,
+    capture_to_compare,
+    collect_code,
+    effective_level,
+)
 from localstore.surroundings.notebook import MainCode
 
 if TYPE_CHECKING:
@@ -93,6 +99,17 @@ def test_without_a_repository_the_folder_of_the_script_is_the_code(tmp_path: Pat
     assert found.problems == [f"{tmp_path} is in no git repository"]
 
 
+def test_what_is_compared_holds_every_file_that_could_make_a_difference(
+    dirty: Repository, tmp_path: Path
+) -> None:
+    found = capture_to_compare(dirty.root, main_of(dirty))
+    assert [path for path, _ in found.files] == ["diff.patch", "untracked/new.py", "main/train.py"]
+    fill(tmp_path / "apart", "run.py", "lib.py")
+    main = MainCode(str(tmp_path / "apart/run.py"), b"", "script")
+    found = capture_to_compare(tmp_path / "apart", main)
+    assert [path for path, _ in found.files] == ["main/run.py", "code/lib.py", "code/run.py"]
+
+
 @pytest.mark.parametrize("setting", LEVELS)
 @pytest.mark.parametrize("script", LEVELS)
 def test_a_script_lowers_what_is_saved_and_never_raises_it(setting: str, script: str) -> None:
@@ -174,3 +191,13 @@ def test_too_long_and_too_many_are_told(tmp_path: Path, monkeypatch: pytest.Monk
         "a_very_long_name.py is not saved: too long, or no plain file",
         "code files from c.py on are not saved: too many",
     ]
+
+
+def test_a_folder_without_end_is_searched_in_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(code, "WALK_LIMIT_ENTRIES", 8)
+    fill(tmp_path, "a.py", *(f"f{at}/x.py" for at in range(9)))
+    problems: list[str] = []
+    assert paths(collect_code(tmp_path, problems=problems)) == ["a.py", "f0/x.py", "f1/x.py"]
+    assert problems == [f"{tmp_path} is too large to search it all for code: some is not saved"]
