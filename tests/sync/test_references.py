@@ -21,7 +21,7 @@ from localstored.remotes.memory import MemoryRemote
 from localstored.repair import repair_home
 from tests.sync.conftest import sync, sync_with
 from tests.sync.makers import NOW_US, Log, Project, make_project, synced_bytes, with_remote
-from tests.sync.recording import Counting, Dying
+from tests.sync.recording import Around, Counting, Dying
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -243,6 +243,35 @@ class TestCancelled:
         for _ in range(2):
             sync(home)
             next(stick.rglob(one.hex())).unlink()
+
+
+class Meddling(Around):
+    """A run here names an object while the remote is told to erase it."""
+
+    def __init__(self, project: Project, wanted: bytes) -> None:
+        super().__init__(MemoryRemote())
+        self.project, self.wanted = project, wanted
+
+    def delete(self, name: str) -> None:
+        super().delete(name)
+        if name.endswith(self.wanted.hex()):
+            Log(self.project, S).ref(self.wanted)
+
+
+def test_an_object_that_is_named_while_it_is_erased_stays_and_goes_out_again(
+    home: Path, project: Project
+) -> None:
+    one = project.object()
+    remote = Meddling(project, one)
+    cancel(project, version(project, one), NOW_US - 2 * DAY_US)
+    again = version(project, one)
+    assert sync_with(home, remote).ok
+    cancel(project, again, NOW_US - 2 * DAY_US)
+    report = sync_with(home, remote)
+    assert report.ok
+    assert holds(home, one)
+    assert sync_with(home, remote).ok
+    assert [entry.name for entry in remote.list("") if entry.name.endswith(one.hex())]
 
 
 def test_repair_takes_what_is_needed_and_leaves_what_was_freed(
