@@ -25,8 +25,8 @@ from localstore.format.manifest import (
 from localstore.store.chunks import SMALL_BYTES, ChunkIndex, Cutter
 from localstore.store.filecache import Facts, FileCache
 from localstore.store.objects import ObjectFiles, vanishing
-from localstore.store.sealing import Hand, Sealer, Slot
-from localstore.store.sources import Source, hash_zeros, hole_at, look, open_file, unstable
+from localstore.store.sealing import Hand, Sealer, Slot, disk_errors
+from localstore.store.sources import Source, hash_zeros, hole_at, look, open_file, refusal, unstable
 from localstore.store.streams import Slabs, Stream
 from localstore.store.threads import thread_count
 
@@ -116,7 +116,8 @@ class Ingest:
         entries: dict[str, Entry] = {}
         for attempt in range(_ROUNDS):
             self._pinned.clear()
-            entries |= self._take(todo, trust=not (self._rehash or attempt))
+            with disk_errors():
+                entries |= self._take(todo, trust=not (self._rehash or attempt))
             gone = self._gone(entries.values())
             todo = [one for one in todo if gone and _uses(entries[one.path], gone)]
             if not todo:
@@ -143,7 +144,10 @@ class Ingest:
 
     def _store_pages(self, pages: list[bytes]) -> list[tuple[bytes, bytes]]:
         for _ in range(_ROUNDS):
-            with Sealer(self._project, self._class, self._index, self._refer) as sealer:
+            with (
+                disk_errors(),
+                Sealer(self._project, self._class, self._index, self._refer) as sealer,
+            ):
                 slots = [Slot(len(page)) for page in pages]
                 hand = Hand(self._class, self._project.dedup, _MANIFEST_LEVEL)
                 for page, slot in zip(pages, slots, strict=True):
@@ -259,6 +263,8 @@ class Ingest:
         try:
             at = self._read_all(handle, before, stream, hasher)
             facts = self._same(source, source.file, handle, before)
+        except OSError as error:
+            raise refusal(source.file, error) from None
         finally:
             os.close(handle)
         if facts is None or at != facts.size:
@@ -309,6 +315,8 @@ class Ingest:
             try:
                 content = os.pread(handle, before.st_size + 1, 0)
                 facts = self._same(source, file, handle, before)
+            except OSError as error:
+                raise refusal(file, error) from None
             finally:
                 os.close(handle)
             if facts is not None and len(content) == facts.size:

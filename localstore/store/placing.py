@@ -51,16 +51,18 @@ class Folders:
             FileNotFoundError: it is not there, and `make` is false.
             UsageError: a symbolic link or a file is in the way.
         """
-        if not folder:
-            return self._root
-        if folder in self._open:
-            self._open.move_to_end(folder)
-            return self._open[folder]
-        above, _, name = folder.rpartition("/")
-        handle = self._enter(self.get(above, make=make), name, folder, make=make)
-        self._open[folder] = handle
-        if len(self._open) > _OPEN_FOLDERS:
-            os.close(self._open.popitem(last=False)[1])
+        handle, known = self._root, folder
+        while known and known not in self._open:
+            known = known.rpartition("/")[0]
+        if known:
+            handle = self._open[known]
+            self._open.move_to_end(known)
+        while known != folder:
+            name = folder[len(known) :].lstrip("/").partition("/")[0]
+            known = f"{known}/{name}" if known else name
+            handle = self._open[known] = self._enter(handle, name, known, make=make)
+            if len(self._open) > _OPEN_FOLDERS:
+                os.close(self._open.popitem(last=False)[1])
         return handle
 
     @staticmethod
@@ -117,8 +119,8 @@ class Writer:
         folder, _, name = entry.path.rpartition("/")
         try:
             handle = os.open(name, _OLD, dir_fd=self._folders.get(folder, make=False))
-        except OSError:
-            return False
+        except (OSError, UsageError):
+            return False  # `write` tells what is in the way
         try:
             found = os.fstat(handle)
             if not stat_module.S_ISREG(found.st_mode) or found.st_size != entry.size:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import zstandard
@@ -19,7 +20,7 @@ from localstore.store.objects import Group, ObjectFiles
 from localstore.store.threads import start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
     from localstore.project import Project
@@ -93,6 +94,18 @@ class Hand:
         step = size // 4
         sample = b"".join(chunk[at : at + _SAMPLE_BYTES] for at in range(0, 4 * step, step))
         return len(self._compressor.compress(sample)) < _WORTH * len(sample)
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Tell errors of the store's disk from those of the files that are read."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"the disk refused an object: {error}",
+            hint="nothing was lost; free some space and do it again",
+        ) from error
 
 
 class Sealer:
@@ -174,7 +187,8 @@ class Sealer:
         self._check()
         slot = Slot(len(chunk))
         if not self._threads:
-            self.seal(chunk, slot, self._hand)
+            with disk_errors():
+                self.seal(chunk, slot, self._hand)
         else:
             slab.hold()
             self._jobs.put((chunk, slot, slab))
@@ -223,13 +237,9 @@ class Sealer:
                 self._refer(batch.fresh)
 
     def _check(self) -> None:
-        if isinstance(self._error, OSError):
-            raise StoreError(
-                f"the disk refused an object: {self._error}",
-                hint="nothing was lost; free some space and do it again",
-            ) from self._error
         if self._error is not None:
-            raise self._error
+            with disk_errors():
+                raise self._error
 
     # -------------------------------------------------------------- any thread
     def seal(self, chunk: memoryview, slot: Slot, hand: Hand) -> None:

@@ -17,8 +17,6 @@ from localstore.errors import LocalStoreError, NotFound, NotPermitted, StoreErro
 from localstore.store.filecache import Facts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from localstore import crypto
 
 # O_NONBLOCK: between the look and the open somebody may have put a pipe there.
@@ -65,7 +63,7 @@ def look(file: Path) -> os.stat_result:
     try:
         found = file.stat()
     except (OSError, ValueError) as error:
-        raise _refusal(file, error) from None
+        raise refusal(file, error) from None
     _check_kind(file, found)
     return found
 
@@ -79,7 +77,7 @@ def open_file(file: Path) -> tuple[int, os.stat_result]:
     try:
         handle = os.open(file, _OPEN)
     except (OSError, ValueError) as error:
-        raise _refusal(file, error) from None
+        raise refusal(file, error) from None
     try:
         found = os.fstat(handle)
         _check_kind(file, found)
@@ -96,7 +94,8 @@ def _check_kind(file: Path, found: os.stat_result) -> None:
         raise UsageError(f"{str(file)!r} is {what}, want a regular file")
 
 
-def _refusal(file: Path, error: OSError | ValueError) -> LocalStoreError:
+def refusal(file: Path, error: OSError | ValueError) -> LocalStoreError:
+    """What is raised about a file that the system does not give."""
     name = repr(str(file))
     if isinstance(error, ValueError):
         return UsageError(f"{name} is no file name: {error}")
@@ -148,37 +147,58 @@ def walk(root: Path) -> list[tuple[str, Path]]:
         if root.exists():
             raise UsageError(f"{str(root)!r} is no folder")
         raise NotFound(f"there is no folder {str(root)!r}")
-    found = list(_below(str(root), "", {}))
-    return sorted(found, key=lambda one: one[0].encode())
+    found: list[tuple[str, Path]] = []
+    folders = [_Folder(str(root), "", None)]
+    while folders:
+        folder = folders.pop()
+        for entry in folder.entries():
+            path = folder.inside + _utf8(entry)
+            if _is_folder(entry):
+                folders.append(_Folder(entry.path, f"{path}/", folder))
+                continue
+            if entry.is_symlink() or not entry.is_file():
+                look(Path(entry.path))
+            found.append((path, Path(entry.path)))
+    return sorted(found)
 
 
-def _below(
-    folder: str, inside: str, above: dict[tuple[int, int], str]
-) -> Iterator[tuple[str, Path]]:
-    here = Path(folder).stat()
-    identity = (here.st_dev, here.st_ino)
-    if identity in above:
-        raise UsageError(f"{folder!r} leads back to {above[identity]!r}", hint="remove the link")
-    above = {**above, identity: folder}
+class _Folder:
+    """A folder on the way down; refuses to be one of those above it."""
+
+    def __init__(self, path: str, inside: str, above: _Folder | None) -> None:
+        try:
+            found = Path(path).stat()
+        except OSError as error:
+            raise refusal(Path(path), error) from None
+        self.path, self.inside, self._above = path, inside, above
+        self._identity = found.st_dev, found.st_ino
+        while above is not None:
+            if above._identity == self._identity:
+                hint = "remove the link"
+                raise UsageError(f"{path!r} leads back to {above.path!r}", hint=hint)
+            above = above._above
+
+    def entries(self) -> list[os.DirEntry[str]]:
+        """What is in it."""
+        try:
+            with os.scandir(self.path) as found:
+                return list(found)
+        except OSError as error:
+            raise refusal(Path(self.path), error) from None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        entries = list(os.scandir(folder))
+        return entry.is_dir()
     except OSError as error:
-        raise _refusal(Path(folder), error) from None
-    for entry in entries:
-        path = _inside(inside, entry)
-        if entry.is_dir():
-            yield from _below(entry.path, f"{path}/", above)
-            continue
-        if entry.is_symlink() or not entry.is_file():
-            look(Path(entry.path))
-        yield path, Path(entry.path)
+        raise refusal(Path(entry.path), error) from None
 
 
-def _inside(inside: str, entry: os.DirEntry[str]) -> str:
+def _utf8(entry: os.DirEntry[str]) -> str:
     try:
         entry.name.encode()
     except UnicodeEncodeError:
         raise UsageError(
             f"{os.fsencode(entry.path)!r} is not valid UTF-8", hint="rename the file"
         ) from None
-    return inside + entry.name
+    return entry.name
