@@ -8,10 +8,12 @@ from localstore.artifacts import numbers
 from localstore.artifacts.session import Session, state_of
 from localstore.artifacts.unreferenced import unreferenced
 from localstore.errors import NotPermitted
+from localstore.identity import now_us
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from localstore.artifacts.model import Version
     from localstore.project import Project
     from localstore.settings import Settings
 
@@ -77,6 +79,22 @@ def delete_versions(
     _check_may_delete(project)
     _edit(project, name, [{"delete": digest} for digest in digests], options, warn)
     release(project, name, options, warn)
+
+
+def delete_expired(
+    project: Project, name: str, options: Settings, warn: Callable[[str], None]
+) -> tuple[Version, ...]:
+    """Delete the versions whose time to live is over and that no own alias names; returns them.
+
+    Raises:
+        NotPermitted: a machine that may only write.
+        StoreError: the disk refused.
+    """
+    _check_may_delete(project)
+    found = state_of(project, name, options).expired(now_us())
+    if found:
+        delete_versions(project, name, [version.digest for version in found], options, warn)
+    return found
 
 
 def release(project: Project, name: str, options: Settings, warn: Callable[[str], None]) -> int:

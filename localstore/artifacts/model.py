@@ -103,6 +103,16 @@ class ArtifactState:
         """The version that `latest` names; None when there is none."""
         return self.get(self.aliases[LATEST]) if LATEST in self.aliases else None
 
+    def expired(self, now_us: int) -> tuple[Version, ...]:
+        """Versions whose time to live is over; those that an own alias names are kept."""
+        return tuple(
+            version
+            for version in self.versions
+            if version.expires_us is not None
+            and version.expires_us <= now_us
+            and set(version.aliases) <= {LATEST}
+        )
+
     def find(self, word: str = "") -> Version:
         """The version of an alias, a label such as `v3`, or a digest in hex; `latest` without.
 

@@ -10,12 +10,17 @@ import localstore
 from localstore import Api, Artifact, settings
 from localstore.errors import NotPermitted
 from localstore.identity import now_us
+from localstore.remotes import add_remote
 from localstore.rotation import revoke_device
 from localstore.tickets import enroll, make_ticket
+from localstore.vault import Vault
+from localstored.engine import sync_home
 from tests.artifacts.conftest import carry, log, open_project, recover, state
 from tests.keys.test_rotation import id_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from localstore.layout import HomePaths
 
 
@@ -57,6 +62,31 @@ def test_versions_that_two_machines_made_apart_are_the_same_on_both(
         assert api.artifact("model:mine").get_entry("a").read() == b"of the first"
         assert api.artifact("model:theirs").get_entry("a").read() == b"of the second"
         assert api.artifact(f"model:{labels[2]}").digest == here.versions[2].digest.hex()
+
+
+def test_artifacts_travel_through_a_remote_and_deletions_too(
+    home: HomePaths, laptop: HomePaths, tmp_path: Path
+) -> None:
+    log(home, {"a": "1" * 200_000}, "model", "best")
+    recover(home, laptop)
+    for machine in (home, laptop):
+        add_remote(machine.root, "stick", str(tmp_path / "stick"))
+
+    def sync(machine: HomePaths) -> None:
+        report = sync_home(machine.root, recipients=Vault(machine).recipients())
+        assert not report.failed
+        assert not report.damaged
+
+    sync(home)
+    sync(laptop)
+    assert Api(laptop.root).artifact("model:best").get_entry("a").read() == b"1" * 200_000
+    log(laptop, {"a": "2"})
+    Api(laptop.root).artifact("model:best").delete(delete_aliases=True)
+    sync(laptop)
+    sync(home)
+    assert state(home) == state(laptop)
+    assert [one.version for one in Api(home.root).artifacts(name="model")] == ["v1"]
+    assert Api(home.root).problems == []
 
 
 def test_latest_is_what_was_logged_last_on_any_machine(

@@ -152,6 +152,16 @@ def test_edits_change_description_metadata_and_time_to_live(log: Log) -> None:
     assert (version.description, version.metadata, version.ttl_us) == ("new", {"lr": 1}, None)
 
 
+def test_a_version_expires_unless_an_own_alias_names_it(log: Log) -> None:
+    log.version(0, A, ttl_us=5)
+    log.version(1, B, ttl_us=5)
+    log.version(2, C)
+    log.edit({"aliases": {"kept": A}})
+
+    assert [v.digest for v in log.fold().expired(1002 + 5)] == [B]
+    assert log.fold().expired(1002 + 4) == ()
+
+
 def test_a_deleted_version_is_gone_with_its_aliases_and_latest_falls_back(log: Log) -> None:
     log.version(0, A)
     log.version(1, B)
