@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 from localstore.errors import BadName
 from localstore.reproduce.folder import check_new, write_new
 from localstore.reproduce.patches import unmask_context
-from localstore.surroundings.git import Git, read_plain
+from localstore.surroundings.git import read_plain
 from localstore.surroundings.masking import MARK_PATTERN, mask
+from localstore.surroundings.quiet_git import Git
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -22,7 +22,7 @@ from localstore.surroundings.git import read_plain, utf8
 from localstore.surroundings.masking import Mark, mask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from localstore.surroundings.notebook import MainCode
 
@@ -126,6 +126,27 @@ def capture_to_compare(cwd: Path, main: MainCode | None) -> CodeCapture:
     """
     captured = capture("main", cwd=cwd, untracked=True, main=main)
     return captured if captured.facts.get("commit") else capture("all", cwd=cwd, main=main)
+
+
+def notebook_at_end(main: MainCode | None, facts: Mapping[str, Any]) -> CodeCapture:
+    """The notebook once more, when the run ends: most cells are executed after its start.
+
+    Args:
+        main: the program as `find_main` sees it now.
+        facts: of the capture at the start.
+
+    Returns:
+        Its file under the same path, and new facts where marks changed; nothing when the program
+        is no notebook or its main file was not to be saved.
+    """
+    captured = CodeCapture()
+    if main is None or main.kind not in ("notebook", "session") or "main" not in facts:
+        return captured
+    path = f"main/{facts['main']}"
+    captured.files, captured.masked = mask_files([(path, main.content)])
+    others = [one for one in facts.get("masked", ()) if one["file"] != path]
+    captured.facts = {**facts, "masked": [*others, *captured.masked]}
+    return captured
 
 
 def _folder_of(main: MainCode | None, cwd: Path) -> Path:

@@ -14,6 +14,7 @@ from localstore.surroundings.code import (
     capture_to_compare,
     collect_code,
     effective_level,
+    notebook_at_end,
 )
 from localstore.surroundings.notebook import MainCode
 
@@ -108,6 +109,29 @@ def test_what_is_compared_holds_every_file_that_could_make_a_difference(
     main = MainCode(str(tmp_path / "apart/run.py"), b"", "script")
     found = capture_to_compare(tmp_path / "apart", main)
     assert [path for path, _ in found.files] == ["main/run.py", "code/lib.py", "code/run.py"]
+
+
+def test_a_notebook_is_saved_again_at_the_end_under_its_first_name(dirty: Repository) -> None:
+    path = str(dirty.root / "lab/n.ipynb")
+    early = MainCode(path, f"'{TOKEN}'".encode(), "notebook")
+    late = MainCode(path, f"x\n'{TOKEN}'".encode(), "notebook")
+    dirty.write("train.py", f"'{TOKEN}'\n")
+    start = capture("main", cwd=dirty.root, main=early)
+    end = notebook_at_end(late, start.facts)
+    assert end.files == [("main/lab/n.ipynb", b"x\n'***MASKED:github-token***'")]
+    marks = [(one["file"], one["line"]) for one in end.facts["masked"]]
+    assert marks == [("diff.patch", 7), ("main/lab/n.ipynb", 2)]
+    assert end.facts["commit"] == start.facts["commit"]
+
+
+def test_what_is_no_notebook_or_was_not_saved_is_not_saved_at_the_end(dirty: Repository) -> None:
+    notebook = MainCode("n.ipynb", b"", "notebook")
+    for level in ("off", "sha", "diff"):
+        facts = capture(level, cwd=dirty.root, main=notebook).facts
+        assert notebook_at_end(notebook, facts).files == []
+    facts = capture("main", cwd=dirty.root, main=main_of(dirty)).facts
+    assert notebook_at_end(main_of(dirty), facts).files == []
+    assert notebook_at_end(None, facts).files == []
 
 
 @pytest.mark.parametrize("setting", LEVELS)

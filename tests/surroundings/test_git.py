@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from localstore.surroundings import git
-from localstore.surroundings.git import Git, look, untracked
+from localstore.surroundings.git import look, untracked
+from localstore.surroundings.quiet_git import Git
 from tests.surroundings.repository import Repository
 
 
