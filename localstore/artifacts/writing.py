@@ -75,12 +75,14 @@ class Logged:
         fresh: whether this call made it; False when the same content was there.
         entries: its files; None when they were not needed.
         changed: paths of files that changed after they were named.
+        new_bytes: of contents in pieces that the store had not.
     """
 
     version: Version
     fresh: bool
     entries: list[Entry] | None
     changed: tuple[str, ...] = ()
+    new_bytes: int = 0
 
 
 # ------------------------------------------------------------------ logging
@@ -231,7 +233,7 @@ class Logging:
 
     def _store(self, gathered: Gathered) -> Logged:
         with self._session() as session:
-            entries, manifest, changed = self._ingest(session, gathered)
+            entries, manifest, ingest = self._ingest(session, gathered)
             digest = version_digest(entries)
             with self._turn():
                 state = self._state()
@@ -242,13 +244,13 @@ class Logging:
                 if operation:
                     session.edit(operation, state.tips)
                 session.flush()
-        for path in changed:
+        for path in ingest.changed:
             self._warn(f"{path} of artifact {self._request.name} changed after it was added")
-        return self._logged(digest, entries, fresh=fresh, changed=changed)
+        return self._logged(digest, entries, fresh=fresh, ingest=ingest)
 
     def _ingest(
         self, session: Session, gathered: Gathered
-    ) -> tuple[list[Entry], tuple[bytes, bytes], tuple[str, ...]]:
+    ) -> tuple[list[Entry], tuple[bytes, bytes], Ingest]:
         def refer(objects: Sequence[bytes]) -> None:
             session.refer(self._class, objects)
 
@@ -264,7 +266,7 @@ class Logging:
         )
         entries = in_order([*ingest.run(gathered.sources), *gathered.ready])
         manifest = ingest.store_manifest(entries)
-        return entries, manifest, tuple(ingest.changed)
+        return entries, manifest, ingest
 
     def _record(
         self,
@@ -300,12 +302,18 @@ class Logging:
         entries: list[Entry] | None,
         *,
         fresh: bool,
-        changed: tuple[str, ...] = (),
+        ingest: Ingest | None = None,
     ) -> Logged:
         version = self._state().get(digest)
         if version is None:
             raise StoreError(f"artifact {self._request.name!r} was deleted while it was logged")
-        return Logged(version=version, fresh=fresh, entries=entries, changed=changed)
+        return Logged(
+            version=version,
+            fresh=fresh,
+            entries=entries,
+            changed=tuple(ingest.changed) if ingest else (),
+            new_bytes=ingest.new_bytes if ingest else 0,
+        )
 
 
 def _rely(project: Project, entries: list[Entry], refer: Callable[[Sequence[bytes]], None]) -> None:
