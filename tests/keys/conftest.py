@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -19,14 +18,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """No setting of the person who runs the tests, and no run left open."""
-    for name in list(os.environ):
-        if name.startswith("LOCALSTORE_"):
-            monkeypatch.delenv(name)
-    monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS", raising=False)
-    monkeypatch.setenv("LOCALSTORE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("LOCALSTORE_QUIET", "1")
+def no_run_left_open() -> Iterator[None]:
+    """A failed test does not lend its run to the next one."""
     yield
     localstore.finish()
 
