@@ -153,10 +153,16 @@ def _print(runs: tuple[StoredRun, StoredRun], found: Comparison) -> None:
         if differences:
             rows = [_row(one) for one in differences]
             click.echo(f"\n{part}\n{terminal.columns(rows, indent='  ')}")
+    if not found.code and _have_other_commits(found):
+        terminal.note("the commits differ: `git diff`, in a clone, shows how")
     for text in found.code.values():
         click.echo()
         for line in text.removesuffix("\n").split("\n"):
             click.echo(_coloured(line))
+
+
+def _have_other_commits(found: Comparison) -> bool:
+    return any(one.key == "commit" for one in found.parts.get("git", ()))
 
 
 def _row(one: Difference) -> list[str]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 # Finding the shortest difference takes time with the product of both lengths.
-MAX_COMPARED_LINES: Final = 20_000
+MAX_COMPARED_LINES: Final = 8_000  # of both, without what is equal before and behind
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}+")
 
 
@@ -112,7 +112,7 @@ def diff_code(left: Mapping[str, bytes], right: Mapping[str, bytes]) -> dict[str
     """Unified differences of the files that differ, by path, sorted.
 
     A file that one side lacks counts as empty there. Of binary files, and of those of more than
-    `MAX_COMPARED_LINES`, is only said that they differ.
+    `MAX_COMPARED_LINES` that may differ, is only said that they differ.
     """
     return {
         path: _difference(path, left.get(path), right.get(path))
@@ -127,7 +127,7 @@ def _difference(path: str, left: bytes | None, right: bytes | None) -> str:
     old, new = _lines(left or b""), _lines(right or b"")
     if old is None or new is None:
         return f"Binary files {before} and {after} differ\n"
-    if len(old) + len(new) > MAX_COMPARED_LINES:
+    if _unequal_lines(old, new) > MAX_COMPARED_LINES:
         return f"Files {before} and {after} differ, in {len(old)} and {len(new)} lines\n"
     # An empty file that appears or goes has no lines to show, and is a difference.
     rows = list(difflib.unified_diff(old, new, before, after))
@@ -135,6 +135,15 @@ def _difference(path: str, left: bytes | None, right: bytes | None) -> str:
     return "".join(
         row if row.endswith("\n") else f"{row}\n\\ No newline at end of file\n" for row in rows
     )
+
+
+def _unequal_lines(old: list[str], new: list[str]) -> int:
+    """How many lines of both stand between an equal beginning and an equal end."""
+    shorter = min(len(old), len(new))
+    head = next((at for at in range(shorter) if old[at] != new[at]), shorter)
+    left = shorter - head
+    tail = next((at for at in range(left) if old[-1 - at] != new[-1 - at]), left)
+    return len(old) + len(new) - 2 * (head + tail)
 
 
 def _lines(content: bytes) -> list[str] | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 import localstore
-from tests.cli.conftest import call
+from tests.cli.conftest import COMMAND, call
 from tests.surroundings.conftest import person, repository
 
 if TYPE_CHECKING:
@@ -158,6 +161,36 @@ def test_one_part_alone_can_be_asked_for(two: str) -> None:
     assert set(json.loads(call("diff", "first", "second", "--only", "code", "--json").out)) == {
         *("left", "right", "same", "code")
     }
+
+
+def test_runs_with_nothing_but_their_commits_are_told_how_to_go_on(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, make_run: Callable[..., str]
+) -> None:
+    monkeypatch.chdir(repository.root)
+    monkeypatch.setenv("LOCALSTORE_CODE_SAVING", "sha")
+    monkeypatch.setenv("LOCALSTORE_QUIET", "0")
+    before = repository.commit(train="a = 1\n")
+    make_run([], id="first")
+    after = repository.commit(train="a = 2\n")
+    make_run([], id="second")
+    outcome = call("diff", "first", "second", "--only", "git", "--only", "code")
+    assert f"  commit  {before}  ->  {after}\n" in outcome.out
+    assert "`git diff`" in outcome.err
+
+
+def test_a_person_sees_differences_in_colour(two: str) -> None:
+    reader, terminal = os.openpty()
+    command = [str(COMMAND), "diff", "first", "second", "--only", "code"]
+    with subprocess.Popen(command, stdout=terminal) as process:
+        os.close(terminal)
+        shown = b""
+        with contextlib.suppress(OSError):  # how Linux tells that nobody writes any more
+            while piece := os.read(reader, 65536):
+                shown += piece
+    os.close(reader)
+    assert process.returncode == 0
+    assert b"\x1b[31m-lr = 2\x1b[0m" in shown
+    assert b"\x1b[32m+lr = 3\x1b[0m" in shown
 
 
 def test_a_run_is_not_compared_with_itself(two: str) -> None:

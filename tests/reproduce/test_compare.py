@@ -91,6 +91,9 @@ def test_of_binary_and_of_endless_files_it_is_said_that_they_differ(
     assert found["b"] == "Binary files a/b and b/b differ\n"
     assert found["l"] == "Files a/l and b/l differ, in 9 and 9 lines\n"
     assert "-\\xff" in found["t"]
+    long = {"l": b"x\n" * 99 + b"old\n" + b"y\n" * 99}
+    assert "\n-old\n+new\n" in diff_code(long, {"l": long["l"].replace(b"old", b"new")})["l"]
+    assert "\n-x\n" in diff_code({"l": b"x\n" * 99}, {"l": b"x\n" * 98})["l"]
 
 
 def test_equal_sides_have_no_differences() -> None:
