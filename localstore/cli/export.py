@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
 _DAMAGED: Final = 20
 _FIRST: Final = ("_step", "_timestamp", "_runtime")
 # A spreadsheet runs a text cell that begins so; the wide forms stand for the same keys in Japan.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_OPERATORS: Final = "=+\\-@\uff1d\uff0b\uff0d\uff20"
+_FORMULA: Final = re.compile(rf"[{_OPERATORS}\t\r\n]")
+_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+# Half the world's spreadsheets end a cell at a semicolon, many at a tab, and all at the end of a
+# line when they did not see the quote before it: then the middle of a text is a cell.
+_INNER_FORMULA: Final = re.compile(rf'(?<=[;\t\r\n])(?="*[{_OPERATORS}])')
 
 
 @click.command(epilog=exit_status(0, 2, 11, 20, 66, 74, 77))
@@ -51,8 +57,12 @@ def export(
 
     Each row has _step, _timestamp (Unix time, s), _runtime (s) and what was logged. Unless one
     RUN is asked for, a column `run` holds its path. NaN and infinities are the texts NaN,
-    Infinity and -Infinity. In CSV a text that a spreadsheet would run as a formula has an
-    apostrophe before it. What is written is plaintext.
+    Infinity and -Infinity. What is written is plaintext.
+
+    CSV is safe to open in a spreadsheet: a text or a name that is no number and begins with =, +,
+    -, @, a tab or the end of a line has an apostrophe before it, so that it is not run as a
+    formula; so has what stands so after a semicolon, a tab or the end of a line inside of a text.
+    JSON lines hold every text exactly.
     """
     from localstore.query.api import Api
 
@@ -125,15 +135,16 @@ class _Rows:
 
     def _csv(self) -> Iterator[str]:
         names = [*([self._label] if self._label else []), *_FIRST, *self._columns]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([safe_text(name) for name in names])
+        yield _line([safe_text(name) for name in names])
         for row in self._rows():
-            writer.writerow([cell(row.get(name)) for name in names])
-            yield text.getvalue()
-            text.seek(0)
-            text.truncate()
-        yield text.getvalue()
+            yield _line([cell(row.get(name)) for name in names])
+
+
+def _line(cells: Sequence[str]) -> str:
+    """One row of CSV; cells with either half of a line's end are quoted."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def cell(value: Any) -> str:
@@ -154,8 +165,10 @@ def cell(value: Any) -> str:
 
 
 def safe_text(text: str) -> str:
-    """A text, with an apostrophe before it when a spreadsheet would take it for a formula."""
-    return "'" + text if text.startswith(_FORMULA) else text
+    """A text, with an apostrophe wherever a spreadsheet would find a formula in it."""
+    if _NUMBER.fullmatch(text):
+        return text
+    return ("'" if _FORMULA.match(text) else "") + _INNER_FORMULA.sub("'", text)
 
 
 # ------------------------------------------------------------------ where to

@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+import re
 import stat
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from localstore.cli.export import cell
 from tests.cli.conftest import call
@@ -67,12 +71,76 @@ def test_csv_has_every_column_and_blanks_where_nothing_was_logged(
     assert [row[3:] for row in table[1:]] == [["", "1"], ["-1.5", "NaN"]]
 
 
-FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1"]
+OPERATORS = "=+-@\uff1d\uff0b\uff0d\uff20"
+FORMULAS = ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "+", "-", "\t1", "\r1", "\n1", "\uff1d1", "-1\n"]
 
 
 @pytest.mark.parametrize("text", FORMULAS)
-def test_no_text_is_a_formula_to_a_spreadsheet(text: str) -> None:
+def test_a_text_that_begins_as_a_formula_is_inert(text: str) -> None:
     assert cell(text) == "'" + text
+
+
+@pytest.mark.parametrize("character", "\t\r\n")
+def test_a_formula_behind_a_blank_that_spreadsheets_skip_is_inert(character: str) -> None:
+    assert cell(f"{character}=1") == f"'{character}'=1"
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("a;=1+1", "a;'=1+1"),  # a spreadsheet whose cells end at semicolons
+        ('a;"=1+1";b', 'a;\'"=1+1";b'),
+        ("a\t@SUM(A1)", "a\t'@SUM(A1)"),
+        ("a\r=1+1", "a\r'=1+1"),
+        ("a\n-1+1", "a\n'-1+1"),
+        ("a;;\uff0b1", "a;;'\uff0b1"),
+    ],
+)
+def test_a_formula_in_the_middle_of_a_text_is_inert_where_a_cell_may_begin(
+    text: str, safe: str
+) -> None:
+    assert cell(text) == safe
+
+
+@given(st.text(alphabet=";\t\r\n\",'a1. " + OPERATORS, max_size=12))
+def test_however_a_spreadsheet_cuts_a_text_no_piece_is_a_formula(text: str) -> None:
+    for piece in re.split("[;\t\r\n]", cell(text)):
+        begins = piece.lstrip('"')[:1]
+        assert begins not in OPERATORS or begins == "" or is_number(cell(text))
+
+
+def is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+@pytest.mark.parametrize("text", ["-5", "+3.5e-7", "-.5", "+1", "-1.", "7"])
+def test_a_text_that_is_a_number_stays_as_it_is(text: str) -> None:
+    assert cell(text) == text
+
+
+@pytest.mark.parametrize("text", ["a = 1", "a-b", "x; y", "a\nb", "e-5", "mean@5", "[-1, 2]"])
+def test_a_harmless_text_stays_as_it_is(text: str) -> None:
+    assert cell(text) == text
+
+
+@pytest.mark.parametrize("text", ["a\rb", "a\nb", "a\r\nb", "\r", 'a"b', "a,b"])
+def test_no_text_begins_a_row_of_its_own(
+    make_run: Callable[..., str], tmp_path: Path, text: str
+) -> None:
+    make_run([{"word": text, "z": 1}], id="one")
+    call("export", "--format", "csv", "one", "-o", str(tmp_path / "out.csv"))
+    rows = list(csv.reader(io.StringIO((tmp_path / "out.csv").read_bytes().decode(), newline="")))
+    assert [len(row) for row in rows] == [5, 5]
+    assert rows[1][3].lstrip("'") == text
+
+
+@pytest.mark.parametrize("text", [*FORMULAS, "a;=1", "\x1b[31m"])
+def test_json_lines_hold_a_hostile_text_exactly(make_run: Callable[..., str], text: str) -> None:
+    make_run([{"word": text}], id="one")
+    assert [row["word"] for row in _rows("one")] == [text]
 
 
 @pytest.mark.parametrize(
