@@ -65,6 +65,7 @@ class Ingest:
 
     Attributes:
         changed: paths of files that were not as their sources' `expected` said.
+        new_bytes: of contents in pieces that the store had not; without manifests.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Ingest:
             UsageError: an unknown chunking.
         """
         self.changed: list[str] = []
+        self.new_bytes = 0
         self._project, self._class, self._refer = project, int(data_class), refer
         self._rehash, self._progress = rehash, progress or (lambda _count: None)
         self._seed, self._chunking = project.chunker_seed(), chunking
@@ -224,6 +226,7 @@ class Ingest:
             small = [source for source, size in new if size < SMALL_BYTES]
             taken += self._take_small(small, sealer, slabs)
             sealer.finish()
+        self.new_bytes += sealer.new_bytes
         return taken
 
     def _absolute(self, file: Path) -> str:

@@ -145,10 +145,14 @@ class Group:
             self._folders.add(self._files.path(object_id).parent)
         return True
 
-    def put(self, object_id: bytes, raw: Bytes) -> None:
-        """Write an object under a temporary name, unless it is here already: then hold that one."""
+    def put(self, object_id: bytes, raw: Bytes) -> bool:
+        """Write an object under a temporary name, unless it is here already: then hold that one.
+
+        Returns:
+            Whether it was written.
+        """
         if self.hold(object_id, len(raw)):
-            return
+            return False
         final = self._files.path(object_id)
         folder = final.parent
         temporary = folder / f"{durable.TEMPORARY_PREFIX}{secrets.token_hex(8)}"
@@ -159,6 +163,7 @@ class Group:
             durable.write_all(handle, raw, 0)
         finally:
             os.close(handle)
+        return True
 
     def commit(self) -> None:
         """Give all objects their names; durable on return.

@@ -112,6 +112,9 @@ class Sealer:
     """Seals chunks of one class into objects of one project.
 
     Use as a context manager: leaving it by an error removes what has no name yet.
+
+    Attributes:
+        new_bytes: of chunks whose objects were not here.
     """
 
     def __init__(
@@ -128,7 +131,7 @@ class Sealer:
         refer: called in the caller's thread. relied: ids that are pinned and referred to already.
         threads: 0 seals in the caller's thread.
         """
-        self.files = ObjectFiles(project.paths)
+        self.files, self.new_bytes = ObjectFiles(project.paths), 0
         self._dedup, self._class, self._index = project.dedup, int(data_class), index
         self._refer = refer
         self._changed = threading.Condition()
@@ -256,8 +259,9 @@ class Sealer:
             batch = self._batch
             batch.users += 1
         try:
-            batch.group.put(slot.object_id, raw)
+            written = batch.group.put(slot.object_id, raw)
             with self._changed:
+                self.new_bytes += len(chunk) if written else 0
                 batch.size += len(raw)
                 batch.chunks.append((name, slot.object_id, slot.key))
                 self._pending[name] = slot.object_id, slot.key

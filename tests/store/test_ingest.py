@@ -93,6 +93,19 @@ def test_large_files_small_files_and_bytes_in_one_version(store: Store, tmp_path
     assert store.leftovers() == []
 
 
+def test_only_what_the_store_had_not_counts_as_new(store: Store) -> None:
+    def new_bytes(**files: bytes) -> int:
+        ingest = Ingest(store.project, DataClass.ARTIFACTS, refer=store.referred.extend)
+        ingest.run([Source(path, content) for path, content in files.items()])
+        return ingest.new_bytes
+
+    big = noise(1, 20 * MIB)
+    assert new_bytes(big=big, small=b"small") == 20 * MIB + 5
+    assert new_bytes(big=big, small=b"small") == 0
+    assert new_bytes(elsewhere=big, other=b"others") == 6
+    assert MIB <= new_bytes(longer=big + noise(2, MIB)) < 4 * MIB
+
+
 def test_small_files_share_chunks_and_a_large_one_begins_its_own(store: Store) -> None:
     entries = store.take({f"{n:03d}": noise(n, 4 * KIB) for n in range(64)} | {"z": noise(9, MIB)})
     assert len(ids(entries)) <= 2 + len(entries[-1].parts)
