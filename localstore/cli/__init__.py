@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 COMMANDS: Final = {
     "ls": ("localstore.cli.ls:ls", "List the runs of this store."),
     "show": ("localstore.cli.show:show", "Show one run, with small curves."),
+    "logs": ("localstore.cli.logs:logs", "Print what a run's program printed."),
+    "files": ("localstore.cli.files:files", "List a run's files, or write them out."),
     "export": ("localstore.cli.export:export", "Write histories as JSON lines or CSV."),
     "diff": ("localstore.cli.diff:diff", "Compare two runs: config, summary, environment, code."),
     "checkout": ("localstore.cli.checkout:checkout", "Rebuild a run's code, config and inputs."),
+    "artifact": ("localstore.cli.artifact:artifact", "Keep files in versions: data, models."),
     "rm": ("localstore.cli.rm:rm", "Delete runs, or take them out of the trash."),
     "sync": ("localstore.cli.sync:sync", "Bring this store and its remotes up to date."),
     "remote": ("localstore.cli.remote:remote", "Manage the places to sync with."),
