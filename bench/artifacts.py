@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from bench.core import OURS, Row, say
 from bench.workers import dataset
-from bench.workers.tasks import size_of
+from bench.workers.sizes import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

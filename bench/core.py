@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from bench.workers.tasks import resident_mb
+from bench.workers.sizes import resident_mb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

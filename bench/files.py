@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from bench.artifacts import make
 from bench.core import OURS, Row, result_of
 from bench.workers import dataset
-from bench.workers.tasks import size_of
+from bench.workers.sizes import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,28 +43,20 @@ def bench_calls(bench: Bench) -> None:
 
 
 def _bench_repeat(bench: Bench, file: Path) -> None:
-    """One file of 5 MB, once and four times, each in one run of a fresh store."""
+    """One file of 5 MB, four times in one run of a fresh store."""
     file.write_bytes(dataset.noise(7, _FILE_BYTES))
     stored = bench.add(Row("5 MB logged 4 times, bytes kept", "MB", "5"))
     later = Row("5 MB logged again, bytes added", "B", "2,000")
     bench.rows.append(later)
 
     def step(tool: str) -> None:
-        once, often = (_stored(bench, tool, file, times) for times in (1, _TIMES))
-        stored.values[tool] = often / 1e6
-        later.values[tool] = max(0, often - once) / (_TIMES - 1)
+        folder = bench.folder()
+        found = bench.ask(tool, "repeat", folder, source=str(file), times=_TIMES)
+        stored.values[tool] = found["kept_bytes"] / 1e6
+        later.values[tool] = found["later_bytes"]
+        bench.done_with(folder)
 
     _each(bench, stored.what, step)
-
-
-def _stored(bench: Bench, tool: str, file: Path, times: int) -> int:
-    folder = bench.folder()
-    bench.ask(tool, "empty", folder)
-    before = size_of(folder)
-    bench.ask(tool, "repeat", folder, source=str(file), times=times)
-    stored = size_of(folder) - before
-    bench.done_with(folder)
-    return stored
 
 
 def _bench_times(bench: Bench, parts: Path) -> None:

@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 from bench.artifacts import bench_artifacts  # noqa: E402
 from bench.core import FULL, IMPORTS, OURS, QUICK, SURROUNDINGS, Bench, Row, number, say, show  # noqa: E402
 from bench.files import bench_calls, bench_images  # noqa: E402
-from bench.workers.tasks import tree  # noqa: E402
+from bench.workers.sizes import tree  # noqa: E402
 
 LISTERS: Final = (OURS, "trackio")  # the others cannot list local runs
 _LOOKERS: Final = (OURS, "wandb")  # record what surrounds a run unless told not to

@@ -8,12 +8,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from bench.workers.sizes import size_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Step = Callable[[], object]
 
 SIDE: Final = 256  # pixels of the images
+_FLUSHED_S: Final = 1.5  # records reach their files within a second
 _STEP_S: Final = 0.005  # a training step
 
 
@@ -47,12 +50,18 @@ def get(tool: FileTool, folder: Path, *, into: str) -> dict[str, float]:
 
 
 def repeat(tool: FileTool, folder: Path, *, source: str, times: int) -> dict[str, float]:
-    """Log one file several times in one run."""
+    """Log one file several times in one run; the folder is weighed when each call has settled."""
     module, run = tool.session(folder)
+    sizes = [size_of(folder)]
     for _ in range(times):
         tool.settle(run.log_artifact(_artifact(module, "same", Path(source))))
+        time.sleep(_FLUSHED_S)
+        sizes.append(size_of(folder))
     run.finish()
-    return {}
+    return {
+        "kept_bytes": sizes[-1] - sizes[0],
+        "later_bytes": (sizes[-1] - sizes[1]) / (times - 1),
+    }
 
 
 def calls(tool: FileTool, folder: Path, *, sources: list[str]) -> dict[str, float]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from bench.workers import files
 from bench.workers.data import rows_of
+from bench.workers.sizes import resident_mb, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,32 +51,6 @@ def main(tool: Tool) -> None:
     print("\n" + json.dumps(result), flush=True)
     if task == "kill":
         time.sleep(60)
-
-
-# ------------------------------------------------------------------ measuring
-def size_of(folder: Path) -> int:
-    """Bytes of all files."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def tree(pid: int) -> list[int]:
-    """A process and all its descendants."""
-    try:
-        below = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
-    except OSError:
-        below = []
-    return [pid, *(one for child in below for one in tree(int(child)))]
-
-
-def resident_mb(root: int | None = None) -> float:
-    """Memory of a process and its descendants, in MB; of this one, if none is named."""
-    pages = 0
-    for pid in tree(root or os.getpid()):
-        try:
-            pages += int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
-        except (OSError, IndexError):
-            continue
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 # ------------------------------------------------------------------ tasks
