@@ -167,10 +167,14 @@ def logs(
     console = open_console(api, found)
     stream = None if stdout is None else _STDOUT if stdout else _STDERR
     printer = _Printer(stream, count)
-    while follow and console.running():
-        began = time.monotonic()
-        printer.add(console.take(), live=True)
-        time.sleep(max(_LOOK_EVERY_S, _LOOKING_SHARE * (time.monotonic() - began)))
+    try:
+        while follow and console.running():
+            began = time.monotonic()
+            printer.add(console.take(), live=True)
+            time.sleep(max(_LOOK_EVERY_S, _LOOKING_SHARE * (time.monotonic() - began)))
+    except KeyboardInterrupt:
+        printer.clear()
+        raise
     printer.add(console.take(), live=False)
     if not printer.printed and count != 0:
         _say_why_nothing(found, stream)
@@ -219,6 +223,11 @@ class _Printer:
             sys.stdout.flush()
         self._status = status
         self.printed += len(lines)
+
+    def clear(self) -> None:
+        """Take the line that still changes off the terminal."""
+        self._held = []
+        self._write([])
 
     def _status_line(self) -> str:
         """The line that changed last, cut to the terminal's width; empty off a terminal."""
