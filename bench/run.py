@@ -1,7 +1,7 @@
 """The bench: one table, localstore beside its peers, measured in one run. See bench/README.md.
 
-make bench                       everything, about a quarter of an hour
-make bench BENCH_ARGS=--quick    a few minutes, fewer steps and repeats
+make bench                       everything, about half an hour
+make bench BENCH_ARGS=--quick    some minutes, fewer steps and repeats, a tenth of the artifact
 """
 
 from __future__ import annotations
