@@ -135,6 +135,7 @@ SETTINGS: Final[dict[str, Setting]] = {
     ),
     "media_max_items": Setting(int, 108, "most images, sounds … that one log() takes of a key"),
     "media_max_mb": Setting(float, 256.0, "largest single image, sound …, MB"),
+    "rerun_of": Setting(str, "", "path of the run that this one repeats", in_files=False),
     "chunking": Setting(
         str, "cdc", "how files are cut: by content, or at 4 MiB so that sizes tell less", CHUNKING
     ),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -10,7 +13,7 @@ import click
 
 from localstore.cli import exit_status, terminal
 from localstore.cli.terminal import inert
-from localstore.errors import Damaged, LocalStoreError, NotFound
+from localstore.errors import Damaged, LocalStoreError, NotFound, UsageError
 from localstore.format.spec import DataClass
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 _DAMAGED: Final = 20
 BESIDE: Final = "localstore-run"  # folder for all that is no code; hides no file of the code
+MASK: Final = "***MASKED"
 _REQUIREMENTS: Final = "requirements.txt"
 
 
@@ -33,18 +37,30 @@ _REQUIREMENTS: Final = "requirements.txt"
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="A clone of the code's repository; default the working folder.",
 )
-@click.option("--inputs", is_flag=True, help="Download the artifacts that it used, too.")
+@click.option("--no-inputs", is_flag=True, help="Leave out the artifacts that it used.")
+@click.option(
+    "--run", "start_it", is_flag=True, help="Then start it, as a new run that names this one."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
 def checkout(
-    ctx: click.Context, run: str, folder: Path, repo: Path | None, inputs: bool, as_json: bool
+    ctx: click.Context,
+    run: str,
+    folder: Path,
+    repo: Path | None,
+    no_inputs: bool,
+    start_it: bool,
+    as_json: bool,
 ) -> None:
     """Bring back the code of RUN in FOLDER, which must be empty or not exist yet.
 
     Where a repository at hand has the run's commit, FOLDER becomes a worktree of it, and the saved
-    patch is applied; else the saved files are written. Config, requirements and command line go to
-    FOLDER/localstore-run, with --inputs also the artifacts that the run used. What was not saved is
-    named, and so is each line in which a secret was masked. Nothing is fetched, installed or run.
+    patch is applied; else the saved files are written. Config, requirements, command line and the
+    artifacts that the run used go to FOLDER/localstore-run. What was not saved is named, and so is
+    each line in which a secret was masked. Nothing is fetched or installed.
+
+    With --run the recorded command line is started in FOLDER by the Python that runs this command;
+    the exit status is its own. The new run names the first as `rerun_of`.
     """
     from localstore.query.api import Api
     from localstore.reproduce.restore import restore_code
@@ -55,13 +71,44 @@ def checkout(
     report = restore_code(found.facts("git"), files.items(), folder, [repo or Path.cwd()])
     report.done += [f"{BESIDE}/{name}" for name in _beside(found, folder / BESIDE, problems)]
     used = found.used_artifacts()
-    if inputs:
-        report.done += _download(used, folder / BESIDE, problems)
+    if not no_inputs:
+        report.done += _download(used, f"{BESIDE}/inputs", folder, problems)
+    code = [one for one in found.logged_artifacts() if one.type == "code"]
+    report.done += _download(code, f"{BESIDE}/code", folder, problems)
     environment = found.facts("environment")
     names = [one.qualified_name for one in used]
     _say(found, folder, report, names, _advice(environment), as_json=as_json)
-    if terminal.warn_of_damage([*problems, *found.problems]):
+    damaged = terminal.warn_of_damage([*problems, *found.problems])
+    if start_it:
+        ctx.exit(_start(found, folder, environment))
+    if damaged:
         ctx.exit(_DAMAGED)
+
+
+def _start(run: StoredRun, folder: Path, environment: dict[str, Any]) -> int:
+    """Start the recorded command line in the folder; returns its exit code.
+
+    Raises:
+        UsageError: there is none, or it has masked words.
+    """
+    words = [str(word) for word in environment.get("command", [])]
+    if len(words) < 2:
+        raise UsageError(
+            f"run {run.path!r} has no command line that could be started",
+            hint=f"start it by hand in {folder}",
+        )
+    if any(MASK in word for word in words):
+        raise UsageError(
+            "its command line has masked secrets", hint=f"start it by hand: {shlex.join(words)}"
+        )
+    # Below the folder, as it was below the repository; "." where there was none.
+    where = folder / str(environment.get("folder", "."))
+    where = where if where.resolve().is_relative_to(folder.resolve()) else folder
+    terminal.note(f"in {where}: {shlex.join(words)}")
+    variables = {**os.environ, "LOCALSTORE_RERUN_OF": run.path, "LOCALSTORE_PROJECT": run.project}
+    command = [sys.executable, *words[1:]]
+    place = where if where.is_dir() else folder
+    return subprocess.run(command, cwd=place, env=variables, check=False).returncode
 
 
 def code_files(run: StoredRun, problems: list[str]) -> dict[str, bytes]:
@@ -102,17 +149,19 @@ def _beside(run: StoredRun, folder: Path, problems: list[str]) -> list[str]:
     return names
 
 
-def _download(used: Iterable[Artifact], folder: Path, problems: list[str]) -> list[str]:
+def _download(
+    artifacts: Iterable[Artifact], below: str, folder: Path, problems: list[str]
+) -> list[str]:
     """Put artifacts into folders of their own; returns what was done."""
     done = []
-    for artifact in used:
-        label = artifact.name.replace(":", "-")
+    for artifact in artifacts:
+        place = f"{below}/{artifact.name.replace(':', '-')}"
         try:
-            artifact.download(folder / "inputs" / label)
+            artifact.download(folder / place)
         except LocalStoreError as problem:
             problems.append(f"{artifact.qualified_name}: {problem}")
         else:
-            done.append(f"{BESIDE}/inputs/{label}")
+            done.append(place)
     return done
 
 

@@ -35,6 +35,7 @@ class StoredRun:
 
     Attributes:
         id, name, group, job_type, notes, entity, project: text. tags: list of text.
+        rerun_of: path of the run that `localstore checkout --run` repeated, or empty.
         config: dict as it was given. summary: flat dict.
         state: running, finished, failed or crashed. exit_code: int, or None.
         created_at: Unix time in seconds.
@@ -53,6 +54,7 @@ class StoredRun:
         self.group = str(info.info.get("group", ""))
         self.job_type = str(info.info.get("job_type", ""))
         self.notes = str(info.info.get("notes", ""))
+        self.rerun_of = str(info.info.get("rerun_of", ""))
         self.tags = [str(tag) for tag in info.info.get("tags", [])]
         self.config: dict[str, Any] = info.config
 
@@ -304,6 +306,7 @@ class StoredRun:
             "job_type": self.job_type,
             "tags": self.tags,
             "notes": self.notes,
+            "rerun_of": self.rerun_of,
             "config": self.config,
             "summary": self.summary,
             "gaps": self.gaps,

@@ -223,6 +223,7 @@ class _Request:
             "job_type": options.job_type,
             "tags": list(options.tags),
             "notes": options.notes,
+            "rerun_of": options.rerun_of,
         }
         rank = job_rank()
         if rank.world_size > 1:

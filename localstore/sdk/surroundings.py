@@ -7,6 +7,7 @@ training goes on.
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
@@ -83,6 +84,7 @@ class Surroundings:
         self._sampler: SystemSampler | None = None
         self._look: threading.Thread | None = None
         self._samples = 0
+        self._git: dict[str, Any] = {}  # what was recorded of the code at the start
 
     # -------------------------------------------------------------- begin, end
     def start(self) -> None:
@@ -108,6 +110,8 @@ class Surroundings:
         if self._look is not None:
             self._look.join(_PATIENCE_S)
         self._console = self._sampler = self._look = None
+        if "main" in self._git:
+            self._guarded("notebook", self._record_notebook)
 
     def after_fork(self) -> None:
         """In a forked child: these are the parent's."""
@@ -195,16 +199,27 @@ class Surroundings:
 
     def _record_code(self, cwd: Path) -> None:
         from localstore.reproduce.fingerprint import start_fingerprint
-        from localstore.surroundings.code import capture
+        from localstore.surroundings.code import capture, capture_to_compare
         from localstore.surroundings.notebook import find_main
 
         level, main = self._options.code_saving, find_main()
         found = capture(level, cwd=cwd, untracked=self._options.code_untracked, main=main)
+        self._git = found.facts
         self._keep_code(found)
         # What is compared with earlier runs is more than what may be kept, and only its hash.
-        whole = found if level in ("main", "all") else capture("main", cwd=cwd, main=main)
-        if whole.files or whole.facts.get("commit"):
-            self._on_start(start_fingerprint(whole.facts, whole.files, self._config, ()))
+        whole = capture_to_compare(cwd, main)
+        fingerprint = start_fingerprint(
+            whole.facts, whole.files, self._config, arguments=sys.argv[1:]
+        )
+        if fingerprint:
+            self._on_start(fingerprint)
+
+    def _record_notebook(self) -> None:
+        """Most cells of a notebook are executed after the run's start."""
+        from localstore.surroundings.code import notebook_at_end
+        from localstore.surroundings.notebook import find_main
+
+        self._keep_code(notebook_at_end(find_main(), self._git))
 
     def _keep_code(self, found: CodeCapture) -> None:
         if found.facts:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -124,14 +125,48 @@ def test_what_was_not_saved_is_said(
     assert call("checkout", "nobody", str(tmp_path / "other")).code == 66
 
 
-def test_inputs_are_named_and_on_request_downloaded(reader: str, tmp_path: Path) -> None:
-    named = call("checkout", reader, str(tmp_path / "one"))
+def test_inputs_come_back_unless_they_are_left_out(reader: str, tmp_path: Path) -> None:
+    named = call("checkout", reader, str(tmp_path / "one"), "--no-inputs")
     assert named.code == 0
     assert "input  ada/digits/words:v0\n" in named.out
     assert not (tmp_path / "one/localstore-run/inputs").exists()
-    outcome = call("checkout", reader, str(tmp_path / "two"), "--inputs")
+    outcome = call("checkout", reader, str(tmp_path / "two"))
     assert outcome.code == 0
     assert (tmp_path / "two/localstore-run/inputs/words-v0/deep/a.txt").read_text() == "one"
+
+
+TRAIN = """
+import sys, localstore
+with localstore.init(config={"lr": 2}) as run:
+    run.log({"loss": float(sys.argv[1])})
+"""
+
+
+def test_a_run_is_started_again_as_a_new_run_that_names_the_first(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.commit(train=TRAIN)
+    monkeypatch.chdir(repository.root)
+    monkeypatch.setenv("LOCALSTORE_PROJECT", "digits")
+    subprocess.run([sys.executable, "train.py", "0.25"], check=True)
+    (first,) = localstore.Api().runs("digits")
+    outcome = call("checkout", first.id, str(tmp_path / "again"), "--run")
+    assert outcome.code == 0
+    (second,) = (run for run in localstore.Api().runs("digits") if run.id != first.id)
+    assert (second.rerun_of, second.summary) == (first.path, first.summary)
+
+
+def test_a_command_line_with_masked_words_is_not_started(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.commit(train=TRAIN)
+    monkeypatch.chdir(repository.root)
+    subprocess.run([sys.executable, "train.py", "0.25", "--password=hunter2x"], check=True)
+    (first,) = localstore.Api().runs()
+    outcome = call("checkout", first.id, str(tmp_path / "again"), "--run")
+    assert (outcome.code, len(localstore.Api().runs())) == (2, 1)
+    assert "masked" in outcome.err
+    assert "hunter2x" not in outcome.err
 
 
 # ------------------------------------------------------------------ diff
