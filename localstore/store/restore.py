@@ -60,7 +60,7 @@ def restore(
 
     Args:
         path_prefix: only paths that begin with it.
-        progress: told of bytes that stand in their place.
+        progress: told of bytes that are written, or were there.
 
     Raises:
         BadName, UsageError: a path that leads out of `root`, a symbolic link or folder in the way,
@@ -137,8 +137,7 @@ class _Work:
         coming = (part for entry in entries for part in entry.parts)
         with Objects(self._files, coming, threads=threads) as objects:
             for entry in entries:
-                self._write(writer, objects, entry)
-                self._report()
+                self._write(writer, entry, self._told(map(objects.piece, entry.parts)))
 
     def _write_small(self, entries: list[Entry]) -> None:
         for at in range(0, len(entries), _TASK_FILES):
@@ -159,7 +158,8 @@ class _Work:
                 with Objects(self._files, ()) as objects:
                     while self._error is None:
                         for entry in self._tasks.get_nowait():
-                            self._write(writer, objects, entry)
+                            if self._write(writer, entry, map(objects.piece, entry.parts)):
+                                self._done.put(entry.size or 0)
                         if report:
                             self._report()
             finally:
@@ -169,14 +169,22 @@ class _Work:
         except BaseException as error:  # noqa: BLE001 - it belongs to the caller's thread
             self._error = self._error or error
 
-    def _write(self, writer: Writer, objects: Objects, entry: Entry) -> None:
+    def _write(
+        self, writer: Writer, entry: Entry, pieces: Iterable[tuple[memoryview, bool]]
+    ) -> bool:
         try:
-            writer.write(entry, map(objects.piece, entry.parts))
+            writer.write(entry, pieces)
         except LocalStoreError as problem:
             problem.add_note(f"file: {entry.path}")
             self._problems.append(problem)
-        else:
-            self._done.put(entry.size or 0)
+            return False
+        return True
+
+    def _told(self, pieces: Iterable[tuple[memoryview, bool]]) -> Iterator[tuple[memoryview, bool]]:
+        """The same pieces; `progress` hears of each, in the caller's thread."""
+        for piece, zero in pieces:
+            yield piece, zero
+            self._progress(len(piece))
 
     def _report(self) -> None:
         while not self._done.empty():

@@ -89,6 +89,14 @@ def test_progress_tells_of_every_byte_once(store: Store, tmp_path: Path) -> None
     assert sum(told) == sum(map(len, files.values()))
 
 
+def test_progress_tells_of_a_large_file_piece_by_piece(store: Store, tmp_path: Path) -> None:
+    entries = store.take({"big": noise(1, 16 * MIB)})
+    told = list[int]()
+    restore(store.project, entries, tmp_path / "out", progress=told.append)
+    assert sum(told) == 16 * MIB
+    assert max(told) <= 4 * MIB
+
+
 def test_each_object_is_read_about_once(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
