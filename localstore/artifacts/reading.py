@@ -6,6 +6,7 @@ a sealed cache. A log that an artifact's name does not lead to is refused.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from typing import TYPE_CHECKING, Any, Final
@@ -65,6 +66,7 @@ class ArtifactReader:
             )
         self.project, self._tail_dir, self._lock = project, tail_dir, threading.RLock()
         self.problems: dict[str, Damaged] = {}
+        self._folded: dict[bytes, tuple[dict[str, _Print], ArtifactState | None]] = {}
         self._cache = SealedCache(project, _FILE, _VERSION)
         self.trust = _trust_print(project)
         if self._cache.entries.get("trust") != self.trust:
@@ -111,7 +113,20 @@ class ArtifactReader:
 
     def _state(self, subject: bytes) -> ArtifactState | None:
         """None when these are no records of an artifact."""
-        said = self.said(subject)
+        with self._lock:
+            files = _files(self.project.paths.runs / subject.hex(), self._tails(subject))
+            before = self._folded.get(subject)
+            if before is not None and before[0] == files:
+                return before[1]
+            folder = f"runs/{subject.hex()}"
+            problems = {n: p for n, p in self.problems.items() if not n.startswith(folder)}
+            self.problems = problems
+            state = self._fold(subject, self._said(subject, files))
+            if not any(name.startswith(folder) for name in self.problems):
+                self._folded[subject] = files, state
+            return state
+
+    def _fold(self, subject: bytes, said: list[Said]) -> ArtifactState | None:
         names = [name for name, _ in named(said)]
         own = [name for name in names if self.project.artifact_subject(name) == subject]
         if not own:
@@ -124,13 +139,8 @@ class ArtifactReader:
         return fold(said)
 
     # -------------------------------------------------------------- records
-    def said(self, subject: bytes) -> list[Said]:
+    def _said(self, subject: bytes, files: dict[str, _Print]) -> list[Said]:
         """The records of one artifact that count; a run's folder has none."""
-        with self._lock:
-            return self._said(subject)
-
-    def _said(self, subject: bytes) -> list[Said]:
-        files = _files(self.project.paths.runs / subject.hex(), self._tails(subject))
         if any(name.endswith(".fork") for name in files):
             return list(self._read_whole(subject))
         subjects = self._cache.entries["subjects"]
@@ -138,7 +148,7 @@ class ArtifactReader:
         out: list[Said] = []
         for file, print_ in sorted(files.items()) if known is not False else ():
             if file not in known or known[file][0] != print_:
-                rows, settled = self._read_one(subject, file)
+                rows, settled = self._read_one(subject, file, print_)
                 if rows is None:  # a run's folder will never be an artifact's
                     subjects[subject.hex()] = False
                     self._new += 1
@@ -157,7 +167,9 @@ class ArtifactReader:
     def _tails(self, subject: bytes) -> Path | None:
         return tail_folder(self._tail_dir, self.project.paths.id, subject)
 
-    def _read_one(self, subject: bytes, file: str) -> tuple[list[list[Any]] | None, bool]:
+    def _read_one(
+        self, subject: bytes, file: str, print_: _Print
+    ) -> tuple[list[list[Any]] | None, bool]:
         """What one log says as plain values, and whether that may be remembered.
 
         None for the values when the log shows that the folder is a run's.
@@ -166,7 +178,7 @@ class ArtifactReader:
         try:
             if _class_of(self.project.paths.file(name)) not in _CLASSES:
                 return [], True
-            content = read_segment(self.project, name, tails=self._tail_files(subject, file))
+            content = read_segment(self.project, name, tails=self._tail_files(subject, print_))
         except FileNotFoundError:
             return [], False
         except (OSError, NotPermitted, Damaged) as problem:
@@ -185,11 +197,10 @@ class ArtifactReader:
             case _:
                 return False
 
-    def _tail_files(self, subject: bytes, file: str) -> list[Path]:
-        folder, stem = self.project.paths.runs / subject.hex(), file.removesuffix(".log")
-        places = [folder, self._tails(subject)]
-        live = [place / f"{stem}.t{n}" for place in places if place is not None for n in (0, 1)]
-        return [*live, *sorted(folder.glob(f"{stem}-*.tail"))]
+    def _tail_files(self, subject: bytes, print_: _Print) -> list[Path]:
+        places = [self.project.paths.runs / subject.hex(), self._tails(subject)]
+        names = [str(fact[0]) for fact in print_[1:]]
+        return [place / name for place in places if place is not None for name in names]
 
     def _read_whole(self, subject: bytes) -> Iterator[Said]:
         """All logs at once, for a subject with two versions of one."""
@@ -312,12 +323,13 @@ def _files(folder: Path, elsewhere: Path | None) -> dict[str, _Print]:
     """Each log and fork with the sizes and times of its files; a change makes it read again."""
     facts: dict[str, list[Any]] = {}
     for place in (folder, elsewhere):
-        for path in place.iterdir() if place is not None and place.is_dir() else ():
-            try:
-                status = path.stat()
-            except FileNotFoundError:
-                continue
-            facts[path.name] = [path.name, status.st_size, status.st_mtime_ns]
+        if place is None or not place.is_dir():
+            continue
+        with os.scandir(place) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    facts[entry.name] = [entry.name, status.st_size, status.st_mtime_ns]
     out: dict[str, _Print] = {}
     for name, fact in facts.items():
         if name.endswith((".log", ".fork")):

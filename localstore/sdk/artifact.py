@@ -95,7 +95,7 @@ class Artifact(Building):
     def _show(self, version: Version) -> None:
         self._aliases, self._tags = list(version.aliases), list(version.tags)
         self._ttl = _as_delta(version.ttl_us)
-        self._description, self._metadata = version.description, dict(version.metadata)
+        self._description, self._metadata = version.description, dict(plain(version.metadata))
         self._version = version
 
     # -------------------------------------------------------------- names

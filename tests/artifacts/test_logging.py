@@ -181,19 +181,19 @@ def test_an_artifact_is_saved_without_a_run(home: HomePaths) -> None:
 
 
 def test_changes_of_a_stored_version_are_kept_by_save(home: HomePaths) -> None:
-    log(home, {"a": "1"}, "model", "old")
+    log(home, {"a": "1"}, "model", "old", metadata={"deep": {"lr": 1}})
     found = Api().artifact("model")
     found.aliases.append("prod")
     found.aliases.remove("old")
     found.tags = ["good"]
     found.description = "what it is"
-    found.metadata["lr"] = 0.5
+    found.metadata["deep"]["lr"] = 0.5
     found.ttl = timedelta(days=1)
     found.save()
 
     again = Api().artifact("model:prod")
     assert (again.aliases, again.tags) == (["latest", "prod"], ["good"])
-    assert (again.description, again.metadata) == ("what it is", {"lr": 0.5})
+    assert (again.description, again.metadata) == ("what it is", {"deep": {"lr": 0.5}})
     assert again.ttl == timedelta(days=1)
     before = bytes_of(home)
     again.save()
