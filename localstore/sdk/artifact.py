@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +12,7 @@ from localstore.artifacts import editing
 from localstore.artifacts.building import Building
 from localstore.artifacts.draft import Draft
 from localstore.artifacts.entries import ArtifactEntry, Manifest, read_entries
+from localstore.artifacts.folders import check_may_empty, is_the_same, remove_others
 from localstore.artifacts.model import RunRef
 from localstore.artifacts.names import (
     LATEST,
@@ -24,18 +24,18 @@ from localstore.artifacts.names import (
 )
 from localstore.artifacts.session import state_of
 from localstore.artifacts.writing import Logging, Request, hash_file, hashed, naming
-from localstore.errors import Damaged, LocalStoreError, NotFound, StoreError, UsageError
+from localstore.errors import Damaged, NotFound, StoreError, UsageError
 from localstore.format.manifest import version_digest
 from localstore.sdk.values import encode_any, plain
 from localstore.store.restore import restore
 from localstore.store.sources import walk
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Sequence
 
     from localstore.artifacts.background import Job
     from localstore.artifacts.model import Version
-    from localstore.format.manifest import Entry
     from localstore.project import Project
     from localstore.query.api import Api, StoredRun
     from localstore.settings import Settings
@@ -540,10 +540,10 @@ class Artifact(Building):
         """
         project, version, options = self._stored()
         folder = Path(root if root is not None else self._default_root())
-        _check_may_empty(folder, options)
+        check_may_empty(folder, options)
         entries = [entry for entry in read_entries(project, version) if not entry.uri]
         restore(project, entries, folder)
-        _remove_others(folder, {entry.path for entry in entries})
+        remove_others(folder, {entry.path for entry in entries})
         return str(folder)
 
     def verify(self, root: str | os.PathLike[str] | None = None) -> None:
@@ -558,7 +558,7 @@ class Artifact(Building):
         project, version, _ = self._stored()
         folder = Path(root if root is not None else self._default_root())
         entries = [entry for entry in read_entries(project, version) if not entry.uri]
-        wrong = [entry.path for entry in entries if not _is_the_same(folder / entry.path, entry)]
+        wrong = [entry.path for entry in entries if not is_the_same(folder / entry.path, entry)]
         here = {path for path, _ in walk(folder)} if folder.is_dir() else set()
         wrong += sorted(here - {entry.path for entry in entries})
         if wrong:
@@ -627,33 +627,3 @@ def _checked_metadata(values: Any) -> dict[str, Any]:
             f"metadata of {size:,} bytes, the most is {limit} MiB", hint="add it as a file"
         )
     return dict(found)
-
-
-def _is_the_same(file: Path, entry: Entry) -> bool:
-    try:
-        return hash_file(file) == (entry.size, entry.hash)
-    except LocalStoreError:
-        return False
-
-
-def _check_may_empty(folder: Path, options: Settings) -> None:
-    """Refuse to remove other files from where much else is kept."""
-    whole = folder.resolve()
-    home = options.home_path.resolve()
-    kept = [Path(whole.anchor), Path.home(), settings.working_folder(), home]
-    if any(one.resolve().is_relative_to(whole) for one in kept) or whole.is_relative_to(home):
-        raise UsageError(
-            f"checkout() would remove everything else from {str(whole)!r}",
-            hint="give a folder of its own",
-        )
-
-
-def _remove_others(root: Path, kept: set[str]) -> None:
-    """Remove files that are not `kept`, links themselves, and the folders that become empty."""
-    for folder, folders, files in os.walk(root, topdown=False):
-        here = Path(folder)
-        for name in files + [one for one in folders if (here / one).is_symlink()]:
-            if (here / name).relative_to(root).as_posix() not in kept:
-                (here / name).unlink()
-        if here != root and not any(here.iterdir()):
-            here.rmdir()
