@@ -2,7 +2,8 @@
 
 Six runs train on scikit-learn's digits with all network cut off; one is killed in the middle. They
 are synced to a folder; a second home, made from the recovery code alone, pulls, lists, compares and
-exports. Each proof is printed with its numbers; the exit status is 1 when any of them fails.
+exports. Then both go on with one model apart, and agree; one makes again what the other made.
+Each proof is printed with its numbers; the exit status is 1 when any of them fails.
 """
 
 from __future__ import annotations
@@ -11,106 +12,53 @@ import csv
 import io
 import json
 import os
-import shutil
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-HERE = Path(__file__).parent
-CLI = str(Path(sys.executable).with_name("localstore"))
-STEPS = 300
-KILL_AFTER = 150  # acknowledged steps
-CANARY = "quartz7"  # begins every name that the demo gives: project, runs, metrics, config
-PROJECT = f"{CANARY}-digits"
-INSIDE = "DEMO_NETWORK"  # how this process was cut off; set by `cut_network`
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-
-@dataclass(frozen=True, slots=True)
-class Training:
-    """One run of examples/digits.py."""
-
-    name: str
-    width: int
-    lr: float
-    killed: bool = False
-
-
-TRAININGS = (
-    Training("narrow", width=8, lr=0.01),
-    Training("middle", width=32, lr=0.01),
-    Training("wide", width=64, lr=0.01),
-    Training("slow", width=32, lr=0.001),
-    Training("fast", width=32, lr=0.05),
-    Training("unlucky", width=64, lr=0.005, killed=True),
+from examples.models import (
+    Places,
+    tell_apart,
+    tell_deleted,
+    tell_once,
+    tell_reproduced,
+    tell_versions,
+    tell_whole,
 )
+from examples.stage import (
+    CANARY,
+    INSIDE,
+    PROJECT,
+    STEPS,
+    Proofs,
+    Training,
+    command,
+    cut_network,
+    ending,
+    files_below,
+    hits_in,
+    indented,
+    say_network,
+    size_of,
+    title,
+    watch,
+)
+from localstore import Api
 
-
-class Proofs:
-    """Prints what is proved, and remembers whether all held."""
-
-    def __init__(self) -> None:
-        self.failed: list[str] = []
-
-    def check(self, what: str, holds: bool, facts: str) -> None:
-        """One proof."""
-        print(f"  {'proved' if holds else 'FAILED'}: {what}: {facts}", flush=True)
-        if not holds:
-            self.failed.append(what)
-
-
-def title(text: str) -> None:
-    """Begin a chapter."""
-    print(f"\n{text}", flush=True)
-
-
-# ------------------------------------------------------------------ network
-def cut_network() -> None:
-    """Start this script again in a network namespace that holds nothing, where that is allowed."""
-    ways = [["unshare", "-n"]] if os.geteuid() == 0 else [["unshare", "-rn"]]
-    if sys.platform == "linux" and shutil.which("unshare"):
-        for way in ways:
-            if subprocess.run([*way, "true"], capture_output=True).returncode == 0:
-                environment = os.environ | {INSIDE: " ".join(way)}
-                os.execvpe(way[0], [*way, sys.executable, __file__], environment)
-    os.environ[INSIDE] = ""
-
-
-def say_network(proofs: Proofs) -> None:
-    """Print how the network was cut off, and prove it."""
-    way = os.environ[INSIDE]
-    if not way:
-        print("network: NOT cut off: this machine forbids it (no Linux, or no unshare); going on")
-        return
-    lines = Path("/proc/net/dev").read_text("ascii").splitlines()[2:]
-    interfaces = sorted(line.partition(":")[0].strip() for line in lines)
-    answer = "it was reached"
-    try:
-        socket.create_connection(("192.0.2.1", 443), timeout=2).close()
-        reached = True
-    except OSError as error:
-        reached, answer = False, str(error.strerror or error)
-    print(f"network: cut off ({way}) for this script and all that it starts")
-    proofs.check("no network is there", not reached, f"interfaces {interfaces}, connect: {answer}")
-
-
-# ------------------------------------------------------------------ the command line
-def localstore(home: Path, *words: str, stdin: str = "") -> str:
-    """Run the `localstore` command with a home of its own; returns what it printed."""
-    environment = os.environ | {"LOCALSTORE_HOME": str(home)}
-    done = subprocess.run(
-        [CLI, *words], input=stdin, capture_output=True, text=True, env=environment, timeout=120
-    )
-    if done.returncode != 0:
-        raise SystemExit(
-            f"localstore {' '.join(words)}: exit {done.returncode}\n{done.stdout}{done.stderr}"
-        )
-    return done.stdout
+TRAININGS: Final = (
+    Training("narrow", width=8),
+    Training("middle"),
+    Training("wide", width=64),
+    Training("slow", lr=0.001),
+    Training("fast", lr=0.05),
+    Training("unlucky", width=64, lr=0.005, kill_after=150),
+)
 
 
 # ------------------------------------------------------------------ training
@@ -123,59 +71,26 @@ def train(home: Path, proofs: Proofs) -> dict[str, int]:
     for job, (count, status) in zip(TRAININGS, ends, strict=True):
         name = f"{CANARY}-{job.name}"
         acknowledged[name] = count
-        end = "killed with SIGKILL" if status == -signal.SIGKILL else f"exit {status}"
-        print(f"  {name}: {acknowledged[name]} steps acknowledged by log(), {end}")
-        want = -signal.SIGKILL if job.killed else 0
-        if status != want:
-            proofs.check(f"{name} ended as meant", False, f"{end}, want {want}")
+        print(f"  {name}: {count} calls of log() acknowledged, {ending(status)}")
+        if status != (-signal.SIGKILL if job.kill_after else 0):
+            proofs.check(f"{name} ended as meant", False, ending(status))
     total = sum(acknowledged.values())
-    print(f"  {total} steps in {time.monotonic() - started:.1f} s, all runs side by side")
+    print(f"  {total} calls in {time.monotonic() - started:.1f} s, all runs side by side")
     return acknowledged
-
-
-def start(home: Path, job: Training) -> tuple[subprocess.Popen[bytes], int]:
-    """Start one training; returns it and the reading end of its pipe of acknowledgements."""
-    reader, writer = os.pipe()
-    words = ["--project", PROJECT, "--name", f"{CANARY}-{job.name}", "--prefix", f"{CANARY}_"]
-    words += ["--width", str(job.width), "--lr", str(job.lr), "--steps", str(STEPS)]
-    process = subprocess.Popen(
-        [sys.executable, str(HERE / "digits.py"), *words, "--ack", str(writer)],
-        pass_fds=[writer],
-        env=os.environ
-        | {"LOCALSTORE_HOME": str(home), "LOCALSTORE_QUIET": "1", "OMP_NUM_THREADS": "1"},
-    )
-    os.close(writer)
-    return process, reader
-
-
-def watch(home: Path, job: Training) -> tuple[int, int]:
-    """Run one training, and kill it in the middle if so wished.
-
-    Returns:
-        How many calls of `log` returned, for each of which a byte came; and the exit status.
-    """
-    process, pipe = start(home, job)
-    count = 0
-    while some := os.read(pipe, 1):
-        count += len(some)
-        if job.killed and count == KILL_AFTER:
-            process.kill()
-    os.close(pipe)
-    return count, process.wait()
 
 
 # ------------------------------------------------------------------ exports
 def export(home: Path, ids: dict[str, str]) -> dict[str, bytes]:
     """The history of each run as CSV, byte for byte, by run name."""
     return {
-        name: localstore(home, "export", run_id, "--format", "csv").encode()
+        name: command(home, "export", run_id, "--format", "csv").encode()
         for name, run_id in sorted(ids.items())
     }
 
 
 def list_runs(home: Path) -> list[dict[str, object]]:
     """What `localstore ls --json` knows of the demo's project."""
-    found = json.loads(localstore(home, "ls", PROJECT, "--json"))["runs"]
+    found = json.loads(command(home, "ls", PROJECT, "--json"))["runs"]
     return sorted(found, key=lambda run: str(run["name"]))
 
 
@@ -184,9 +99,11 @@ def compare(exports: dict[str, bytes]) -> None:
     print(f"  {'run':<24}{'steps':>6}{'best accuracy':>15}{'last val_loss':>15}")
     for name, text in exports.items():
         rows = list(csv.DictReader(io.StringIO(text.decode())))
-        best = max(float(row[f"{CANARY}_accuracy"]) for row in rows)
-        last = float(rows[-1][f"{CANARY}_val_loss"])
-        print(f"  {name:<24}{len(rows):>6}{best:>15.4f}{last:>15.4f}")
+        scores, losses = (
+            [float(row[key]) for row in rows if row[key]]
+            for key in (f"{CANARY}_accuracy", f"{CANARY}_val_loss")
+        )
+        print(f"  {name:<24}{len(scores):>6}{max(scores):>15.4f}{losses[-1]:>15.4f}")
 
 
 def steps_in(text: bytes) -> list[int]:
@@ -194,86 +111,95 @@ def steps_in(text: bytes) -> list[int]:
     return [int(row["_step"]) for row in csv.DictReader(io.StringIO(text.decode()))]
 
 
-# ------------------------------------------------------------------ what lies on disk
-def files_below(folder: Path) -> list[Path]:
-    """Every file, hidden ones too."""
-    return [path for path in sorted(folder.rglob("*")) if path.is_file()]
-
-
-def size_of(folder: Path) -> int:
-    """Bytes of all files of a folder."""
-    return sum(path.stat().st_size for path in files_below(folder))
-
-
-def plaintext_hits(folder: Path) -> int:
-    """How often a name that the demo gave stands in the files of a folder, or in their names."""
-    hits = 0
-    for path in files_below(folder):
-        hits += path.read_bytes().count(CANARY.encode())
-        hits += str(path.relative_to(folder)).count(CANARY)
-    return hits
-
-
 # ------------------------------------------------------------------ the story
 def main() -> int:
     """Run the demo; returns the exit status."""
     if INSIDE not in os.environ:
         cut_network()
-    proofs = Proofs()
+    for name in [name for name in os.environ if name.startswith("LOCALSTORE_")]:
+        del os.environ[name]  # what a person has set is not the demo's
+    proofs, started = Proofs(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="localstore-demo-") as folder:
-        tell(Path(folder), proofs)
+        tell(Places(Path(folder)), proofs)
     if proofs.failed:
         print(f"\n{len(proofs.failed)} proofs FAILED: {'; '.join(proofs.failed)}")
         return 1
-    print("\nall proofs hold")
+    print(f"\nall {proofs.held} proofs hold; {time.monotonic() - started:.0f} s")
     return 0
 
 
-def tell(folder: Path, proofs: Proofs) -> None:
+def tell(places: Places, proofs: Proofs) -> None:
     """All chapters, in a folder that is thrown away."""
-    home, remote, second = folder / "home", folder / "stick", folder / "second-home"
-
+    places.work.mkdir()
     title("1. Train with no network")
     say_network(proofs)
-    print(f"  {len(TRAININGS)} runs of {STEPS} steps; one is killed after {KILL_AFTER}")
-    acknowledged = train(home, proofs)
+    print(f"  {len(TRAININGS)} runs of {STEPS} steps; one is killed after 150")
+    acknowledged = train(places.first, proofs)
+    tell_sync(places, proofs)
+    exports = tell_same(places, set(acknowledged), proofs)
+    prove_steps(acknowledged, exports, proofs)
+    tell_versions(places, sum(not job.kill_after for job in TRAININGS), proofs)
+    tell_apart(places, proofs)
+    tell_reproduced(places, proofs)
+    tell_once(places, proofs)
+    tell_whole(places, proofs)
+    prove_stayed(places, proofs)
+    prove_sealed(places, exports, proofs)
+    tell_deleted(places, proofs)
+    hits = sum(map(hits_in, places.all()))
+    proofs.check("still no name in the clear", hits == 0, f"{hits} hits in all three")
 
+
+def tell_sync(places: Places, proofs: Proofs) -> None:
+    """One home to a folder, and from there to another home."""
     title("2. Sync to a folder, as it might be a USB stick")
-    localstore(home, "remote", "add", "stick", str(remote))
-    print(indented(localstore(home, "sync", "now")))
-    again = localstore(home, "sync", "now")
+    command(places.first, "remote", "add", "stick", str(places.stick))
+    print(indented(command(places.first, "sync", "now")))
+    again = command(places.first, "sync", "now")
     idle = " pushed 0 " in again and " pulled 0 " in again
     proofs.check("a second sync has nothing to do", idle, again.strip())
 
     title("3. A second home, from the recovery code alone")
-    code = localstore(home, "key", "recovery-code")
-    localstore(second, "key", "recover", stdin=code)
-    localstore(second, "remote", "add", "stick", str(remote))
-    print(indented(localstore(second, "sync", "now")))
-    print(indented(localstore(second, "ls", PROJECT)))
+    code = command(places.first, "key", "recovery-code")
+    command(places.second, "key", "recover", stdin=code)
+    command(places.second, "remote", "add", "stick", str(places.stick))
+    print(indented(command(places.second, "sync", "now")))
+    print(indented(command(places.second, "ls", PROJECT)))
 
+
+def tell_same(places: Places, names: set[str], proofs: Proofs) -> dict[str, bytes]:
+    """Both homes have the same; returns the exports of the second one."""
     title("4. The same numbers in both homes")
-    here, there = list_runs(home), list_runs(second)
+    here, there = list_runs(places.first), list_runs(places.second)
     proofs.check(
         "every run arrived",
         [run["id"] for run in here] == [run["id"] for run in there]
-        and {str(run["name"]) for run in here} == set(acknowledged),
+        and {str(run["name"]) for run in here} == names,
         f"{len(here)} runs here, {len(there)} there",
     )
     ids = {str(run["name"]): str(run["id"]) for run in here}
-    first_exports, second_exports = export(home, ids), export(second, ids)
+    first_exports, second_exports = export(places.first, ids), export(places.second, ids)
     compare(second_exports)
     same = sum(first_exports[name] == second_exports[name] for name in ids)
     total = sum(map(len, first_exports.values()))
     proofs.check(
         "exports are byte-identical", same == len(ids), f"{same} of {len(ids)} files, {total} bytes"
     )
-    prove_steps(acknowledged, second_exports, proofs)
-    prove_sealed(folder, first_exports, sum(acknowledged.values()), proofs)
+    ours, theirs = pictures(places.first), pictures(places.second)
+    facts = f"{len(theirs)} of {len(ours)}, the first is {theirs[0][0]!r}"
+    proofs.check("pictures and captions arrived", ours == theirs, facts)
+    return second_exports
+
+
+def pictures(home: Path) -> list[tuple[str, bytes]]:
+    """Captions and bytes of what one network got wrong."""
+    run = Api(home).run(f"{PROJECT}/{CANARY}-wide")
+    found = run.media(run.summary[f"{CANARY}_mistakes"])
+    return [(picture.caption, picture.content) for picture in found]
 
 
 def prove_steps(acknowledged: dict[str, int], exports: dict[str, bytes], proofs: Proofs) -> None:
-    """Every step that `log` acknowledged is there, once, in order; the killed run's too."""
+    """Every call of `log` that was acknowledged is there, once, in order; the killed run's too."""
     title("5. No acknowledged step is lost")
     for name, count in acknowledged.items():
         found = steps_in(exports.get(name, b""))
@@ -282,24 +208,40 @@ def prove_steps(acknowledged: dict[str, int], exports: dict[str, bytes], proofs:
         proofs.check(name, holds, f"{count} acknowledged, {len(found)} found in the second home")
 
 
-def prove_sealed(folder: Path, exports: dict[str, bytes], steps: int, proofs: Proofs) -> None:
-    """No name that the demo gave stands in the clear in any file."""
-    title("6. Nothing in the clear on any disk")
-    control = folder / "control"
+def prove_stayed(places: Places, proofs: Proofs) -> None:
+    """What is recorded for this machine alone is on no other one."""
+    title("11. Host, account and console stay on their machine")
+    name = f"{PROJECT}/{CANARY}-wide"
+    here, there = Api(places.first).run(name), Api(places.second).run(name)
+    facts, lines = (here.facts("host"), there.facts("host")), (here.console(), there.console())
+    proofs.check(
+        "host and account",
+        set(facts[0]) == {"host", "user"} and not facts[1],
+        f"{len(facts[0])} names in the first home, {len(facts[1])} in the second",
+    )
+    said = any(CANARY in line.text for line in lines[0])
+    counted = f"{len(lines[0])} lines in the first home, {len(lines[1])} in the second"
+    proofs.check("what the program printed", said and not lines[1], counted)
+    report = json.loads(command(places.first, "sync", "now", "--json"))
+    held = {Path(note["name"]).name for one in report["projects"] for note in one["held"]}
+    left = held & {path.name for path in files_below(places.stick)}
+    proofs.check("on the stick", bool(held) and not left, f"{len(left)} of {len(held)} such logs")
+
+
+def prove_sealed(places: Places, exports: dict[str, bytes], proofs: Proofs) -> None:
+    """No name that the demo gave, nor its code, stands in the clear in any file."""
+    title("12. Nothing in the clear on any disk")
+    print("  names of runs, metrics, artifacts, files, aliases; captions; output; the script")
+    control = places.folder / "control"
     control.mkdir()
     (control / "export.csv").write_bytes(b"".join(exports.values()))
-    hits = plaintext_hits(control)
-    proofs.check("the search works", hits > 0, f"{hits} hits in an export, which is plain")
-    for name in ("home", "stick", "second-home"):
-        place = folder / name
-        hits, files, size = plaintext_hits(place), len(files_below(place)), size_of(place)
-        facts = f"{hits} hits in {files} files, {size} bytes, {size / steps:.0f} for each step"
-        proofs.check(f"{name} holds no name in the clear", hits == 0 and files > 0, facts)
-
-
-def indented(text: str) -> str:
-    """Output of a command, set off from our own."""
-    return "\n".join(f"  | {line}" for line in text.rstrip().splitlines())
+    found = hits_in(control), hits_in(places.work)
+    facts = f"{found[0]} hits in the exports, {found[1]} in files that were fetched or checked out"
+    proofs.check("the search works", min(found) > 0, facts)
+    for place in places.all():
+        hits, files, size = hits_in(place), len(files_below(place)), size_of(place)
+        facts = f"{hits} hits in {files} files, {size} bytes"
+        proofs.check(f"{place.name} holds none of it", hits == 0 and files > 0, facts)
 
 
 if __name__ == "__main__":
