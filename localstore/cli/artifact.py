@@ -16,7 +16,6 @@ from localstore.cli.artifact_found import (
     file_document,
     file_row,
     find,
-    open_api,
     path_of,
     problems_of,
     run_path,
@@ -69,12 +68,13 @@ def ls(
 
     Without NAME, SIZE is that of the latest version.
     """
+    from localstore.query.api import Api
     from localstore.vault import Vault
 
     home = home_paths()
     # A store that is not there yet has no artifacts; asked for one of them, it has no key.
     there = Vault(home).exists or home.all_projects() or name is not None or project is not None
-    api = open_api() if there else None
+    api = Api() if there else None
     found = [] if api is None else _listed(api, name, project, kind)
     if as_json:
         terminal.say_json(_list_document(found, versions=name is not None))

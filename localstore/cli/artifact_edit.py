@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from localstore.cli import exit_status, terminal
-from localstore.cli.artifact_found import count, document, find, open_api
+from localstore.cli.artifact_found import count, document, find
 from localstore.cli.ls import local_minute
 from localstore.cli.rm import size_text
 from localstore.cli.terminal import inert
@@ -130,8 +130,9 @@ def _chosen(names: Sequence[str]) -> list[Found]:
     from dataclasses import replace
 
     from localstore.artifacts.names import parse_place
+    from localstore.query.api import Api
 
-    api = open_api()
+    api = Api()
     chosen: dict[tuple[str, bytes], Found] = {}
     for name in names:
         found = find(name, api)

@@ -12,12 +12,12 @@ from localstore.cli import exit_status, terminal
 from localstore.cli.artifact_found import bar, count, file_document, file_row, find
 from localstore.cli.rm import size_text
 from localstore.cli.terminal import inert
-from localstore.errors import LocalStoreError, NotFound
+from localstore.errors import LocalStoreError, NotFound, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from localstore.cli.artifact_found import Found
+    from localstore.cli.artifact_found import Advance, Found
     from localstore.format.manifest import Entry
     from localstore.store.opening import Objects
 
@@ -43,18 +43,17 @@ def get(name: str, root: Path | None, prefix: str, as_json: bool) -> None:
 
     found = find(name)
     folder = root or settings.working_folder() / "artifacts" / found.name
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{str(folder)!r} is no folder", hint="--root takes a folder")
     entries = [entry for entry in found.entries if entry.path.startswith(prefix)]
     if prefix and not entries:
         raise NotFound(
             f"{found.name} has no file that begins with {prefix!r}",
             hint=f"`localstore artifact show {name} --files` lists them",
         )
-    total = _size(entries)
     try:
-        with bar(found.name, hidden=as_json) as advance:
-            done = restore(
-                found.project, entries, folder, progress=lambda bytes_: advance(bytes_, total)
-            )
+        with bar(found.name, _size(entries), hidden=as_json) as advance:
+            done = restore(found.project, entries, folder, progress=advance)
     except LocalStoreError as problem:
         _say_notes(problem)
         raise
@@ -118,12 +117,8 @@ def verify(ctx: click.Context, name: str, root: Path | None, as_json: bool) -> N
     entries = found.entries
     files = [entry for entry in entries if not entry.uri]
     checked = Checked(len(files), _size(files), len(entries) - len(files))
-    with bar(found.name, hidden=as_json) as advance:
-
-        def seen(entry: Entry) -> None:
-            advance(entry.size or 0, checked.size)
-
-        look = _in_folder(root, files, seen) if root else _in_store(found, files, seen)
+    with bar(found.name, checked.size, hidden=as_json) as advance:
+        look = _in_folder(root, files, advance) if root else _in_store(found, files, advance)
         checked.wrong.update(look)
     if as_json:
         terminal.say_json(_verify_document(found, checked, root))
@@ -133,9 +128,7 @@ def verify(ctx: click.Context, name: str, root: Path | None, as_json: bool) -> N
         ctx.exit(_DAMAGED)
 
 
-def _in_store(
-    found: Found, files: list[Entry], seen: Callable[[Entry], None]
-) -> Iterator[tuple[str, str]]:
+def _in_store(found: Found, files: list[Entry], advance: Advance) -> Iterator[tuple[str, str]]:
     """Files that do not open or are not what their hashes say."""
     from localstore.store.objects import ObjectFiles
     from localstore.store.opening import Objects
@@ -145,13 +138,12 @@ def _in_store(
     parts = (part for entry in files for part in entry.parts)
     with Objects(ObjectFiles(found.project.paths), parts, threads=threads) as objects:
         for entry in files:
-            why = _why_wrong(objects, entry)
+            why = _why_wrong(objects, entry, advance)
             if why:
                 yield entry.path, why
-            seen(entry)
 
 
-def _why_wrong(objects: Objects, entry: Entry) -> str:
+def _why_wrong(objects: Objects, entry: Entry, advance: Advance) -> str:
     from localstore import crypto
 
     hasher, size = crypto.content_hasher(), 0
@@ -160,6 +152,7 @@ def _why_wrong(objects: Objects, entry: Entry) -> str:
             piece, _ = objects.piece(part)
             hasher.update(piece)
             size += len(piece)
+            advance(len(piece))
     except LocalStoreError as problem:
         return str(problem)
     if size != entry.size or not crypto.same(hasher.digest(), entry.hash):
@@ -167,9 +160,7 @@ def _why_wrong(objects: Objects, entry: Entry) -> str:
     return ""
 
 
-def _in_folder(
-    root: Path, files: list[Entry], seen: Callable[[Entry], None]
-) -> Iterator[tuple[str, str]]:
+def _in_folder(root: Path, files: list[Entry], advance: Advance) -> Iterator[tuple[str, str]]:
     """Files that are missing, changed or added."""
     from localstore.artifacts.writing import hash_file
     from localstore.store.sources import walk
@@ -183,7 +174,7 @@ def _in_folder(
             yield entry.path, "missing"
         except LocalStoreError as problem:
             yield entry.path, str(problem)
-        seen(entry)
+        advance(entry.size or 0)
     known = {entry.path for entry in files}
     try:
         for path, _ in walk(root):

@@ -5,16 +5,16 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from localstore import settings
 from localstore.cli.ls import iso
 from localstore.cli.rm import size_text
 from localstore.cli.terminal import inert
-from localstore.errors import NotFound, NotPermitted
+from localstore.errors import NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from localstore.artifacts.model import ArtifactState, RunRef, Version
     from localstore.format.manifest import Entry
@@ -22,8 +22,12 @@ if TYPE_CHECKING:
     from localstore.query.api import Api
     from localstore.settings import Settings
 
-    # Bytes done since the last call, and bytes in all.
-    Advance = Callable[[int, int], None]
+
+class Advance(Protocol):
+    """Moves a bar: bytes done since the last call, and bytes in all where that is news."""
+
+    def __call__(self, done: int, total: int | None = None, /) -> None:
+        """Move it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,26 +67,6 @@ class Found:
         return found_in(self.api, self.project, self.state.name, self.version.digest, self.options)
 
 
-def open_api() -> Api:
-    """The store of this invocation.
-
-    Raises:
-        NotPermitted: a machine that may only write.
-        KeyUnavailable: there is no key.
-    """
-    from localstore.query.api import Api
-
-    try:
-        return Api()
-    except NotPermitted as problem:
-        if "deposit" not in str(problem):
-            raise
-        raise NotPermitted(
-            "this machine has deposit tickets: it may put artifacts and read none",
-            hint="read and change them on a machine of the person who made the ticket",
-        ) from None
-
-
 def find(text: str, api: Api | None = None) -> Found:
     """The version that `[[ENTITY/]PROJECT/]NAME[:ALIAS]` names; the latest without ALIAS.
 
@@ -92,8 +76,9 @@ def find(text: str, api: Api | None = None) -> Found:
         NotPermitted: a machine that may only write.
     """
     from localstore.projects import Projects
+    from localstore.query.api import Api
 
-    api = api or open_api()
+    api = api or Api()
     artifact = api.artifact(text)
     digest, options = bytes.fromhex(artifact.digest), settings.load()
     # The Api has taken over newer keys by now.
@@ -189,10 +174,11 @@ def count(number: int, what: str) -> str:
 
 # ------------------------------------------------------------------ progress
 @contextmanager
-def bar(title: str, *, hidden: bool = False) -> Iterator[Advance]:
+def bar(title: str, total: int | None = None, *, hidden: bool = False) -> Iterator[Advance]:
     """A bar on stderr while bytes move: how many, how fast, how long still.
 
-    Nothing is shown where stderr is no terminal, with `--quiet`, or when `hidden`.
+    `total` may become known later. Nothing is shown where stderr is no terminal, with `--quiet`,
+    or when `hidden`.
     """
     if hidden or sys.stderr is None or not sys.stderr.isatty() or settings.load().quiet:
         yield _nobody_watches
@@ -215,13 +201,13 @@ def bar(title: str, *, hidden: bool = False) -> Iterator[Advance]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(inert(title), total=None)
+        task = progress.add_task(inert(title), total=total)
 
-        def advance(done: int, total: int) -> None:
+        def advance(done: int, total: int | None = None) -> None:
             progress.update(task, advance=done, total=total)
 
         yield advance
 
 
-def _nobody_watches(_done: int, _total: int) -> None:
+def _nobody_watches(_done: int, _total: int | None = None) -> None:
     """No terminal, no bar."""

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from localstore.artifacts.draft import Draft
     from localstore.artifacts.model import ArtifactState
     from localstore.artifacts.names import Place
+    from localstore.artifacts.references import FileReference
     from localstore.artifacts.writing import Logged, Request
+    from localstore.format.manifest import Entry
     from localstore.project import Project
     from localstore.settings import Settings
 
@@ -197,12 +199,11 @@ def collect(paths: tuple[str, ...]) -> Draft:
             no folder; two of one name.
     """
     from localstore.artifacts.draft import Draft
-    from localstore.artifacts.references import read_reference
 
     draft, taken, alone = Draft(), set[str](), len(paths) == 1
     for given in paths:
         if _URI.match(given):
-            name, reference = read_reference(given, None, True, None, None)
+            name, reference = _reference(given)
             name = name or ("" if alone else _own_name(Path(given)))
             _take(taken, name)
             draft.add_reference(name, reference)
@@ -215,6 +216,16 @@ def collect(paths: tuple[str, ...]) -> Draft:
         else:
             draft.add_file(file, name, snapshot=False)
     return draft
+
+
+def _reference(uri: str) -> tuple[str, Entry | FileReference]:
+    """Name and what stands there; hints for scripts are no help on a command line."""
+    from localstore.artifacts.references import read_reference
+
+    try:
+        return read_reference(uri, None, True, None, None)
+    except UsageError as problem:
+        raise UsageError(str(problem), hint="want for example s3://bucket/train.tar") from None
 
 
 def _own_name(path: Path) -> str:
