@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from localstore import durable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -43,6 +45,15 @@ class Recorder:
         for name in names:
             self._real[name] = getattr(os, name)
             patch.setattr(os, name, self._wrapped(name))
+        self._real["sync_disk"] = durable.sync_disk
+        patch.setattr(durable, "sync_disk", self._sync_disk)
+
+    def _sync_disk(self, handle: int) -> bool:
+        with self._lock:
+            done: bool = self._real["sync_disk"](handle)
+            if done:
+                self.events.append(("sync_disk",))
+            return done
 
     def _wrapped(self, name: str) -> Callable[..., Any]:
         real = self._real[name]
@@ -117,6 +128,23 @@ class Folder:
         return self.after(len(self.pending))
 
 
+def _loaded(root: Path) -> Folder:
+    nodes: dict[str, File | Folder] = {
+        path.name: _loaded(path) if path.is_dir() else File(bytearray(path.read_bytes()))
+        for path in root.iterdir()
+    }
+    return Folder(nodes)
+
+
+def _sync_below(folder: Folder) -> None:
+    for node in folder.now.values():
+        if isinstance(node, Folder):
+            _sync_below(node)
+        else:
+            node.sync()
+    folder.sync()
+
+
 class Disk:
     """A disk on which events are replayed one by one."""
 
@@ -132,9 +160,15 @@ class Disk:
         assert isinstance(node, Folder)
         return node
 
+    def load(self, root: Path) -> None:
+        """Begin with what lies below a folder, all of it durable."""
+        self.top = _loaded(root)
+
     def play(self, event: Event) -> None:
         """Do what an event did."""
         match event:
+            case ("sync_disk",):
+                _sync_below(self.top)
             case ("open", path, handle, made):
                 if made:
                     self._folder(path.parent).pending.append({path.name: File()})
