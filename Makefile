@@ -17,7 +17,7 @@ help:
 	@echo "make demo    train on real digits without network, kill one run, sync, recover, compare"
 	@echo "make test    all tests but the long ones"
 	@echo "make check   ruff format --check, ruff check, mypy --strict"
-	@echo "make bench   one table: localstore beside wandb, trackio and plain JSON lines"
+	@echo "make bench   one table: localstore beside wandb, trackio, restic, borg, plain JSON lines"
 	@echo "make fuzz    the long tests"
 	@echo "make clean   remove what the other targets made"
 
@@ -42,7 +42,7 @@ check: $(READY)
 
 $(BENCH_READY):
 	$(PYTHON) -m venv $(BENCH_VENV)
-	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check wandb trackio pandas
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check wandb trackio pandas pillow
 	touch $@
 
 bench: $(READY) $(if $(filter $(BENCH_VENV)/%,$(BENCH_PYTHON)),$(BENCH_READY))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +13,7 @@ import click
 
 from localstore.cli import exit_status, terminal
 from localstore.errors import NotFound, UsageError
+from localstore.spreadsheets import safe_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,13 +22,6 @@ if TYPE_CHECKING:
 
 _DAMAGED: Final = 20
 _FIRST: Final = ("_step", "_timestamp", "_runtime")
-# A spreadsheet runs a text cell that begins so; the wide forms stand for the same keys in Japan.
-_OPERATORS: Final = "=+\\-@\uff1d\uff0b\uff0d\uff20"
-_FORMULA: Final = re.compile(rf"[{_OPERATORS}\t\r\n]")
-_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-# Half the world's spreadsheets end a cell at a semicolon, many at a tab, and all at the end of a
-# line when they did not see the quote before it: then the middle of a text is a cell.
-_INNER_FORMULA: Final = re.compile(rf'(?<=[;\t\r\n])(?="*[{_OPERATORS}])')
 
 
 @click.command(epilog=exit_status(0, 2, 11, 20, 66, 74, 77))
@@ -162,13 +155,6 @@ def cell(value: Any) -> str:
             return safe_text(value)
         case _:
             return safe_text(json.dumps(terminal.strict(value), allow_nan=False))
-
-
-def safe_text(text: str) -> str:
-    """A text, with an apostrophe wherever a spreadsheet would find a formula in it."""
-    if _NUMBER.fullmatch(text):
-        return text
-    return ("'" if _FORMULA.match(text) else "") + _INNER_FORMULA.sub("'", text)
 
 
 # ------------------------------------------------------------------ where to

@@ -165,14 +165,12 @@ def _get(
     Returns:
         The exit code: damage counts more than a file in the way.
     """
-    from localstore.query.contents import write_below
 
     written: list[str] = []
     failed: dict[str, LocalStoreError] = {}
     for file in chosen:
         try:
-            content = run.contents.read_file(file)
-            written.append(str(write_below(root, file.path, content, replace=force)))
+            written.append(str(run.contents.write_file(file, root, replace=force)))
         except LocalStoreError as problem:
             failed[file.path] = problem
     if as_json:

@@ -40,6 +40,9 @@ def gc(
 ) -> None:
     """Free the space of what was deleted: versions of artifacts, runs, loggings that gave up.
 
+    Versions whose time to live is over are deleted first, but for those that an alias of yours
+    names.
+
     Only objects go that no log refers to any more, here; remotes free theirs as they sync. Runs may
     write meanwhile. While a log is damaged nothing of its project goes: it may refer to anything.
     """
@@ -79,14 +82,18 @@ def _collect(one: Chosen, state: ProjectState, *, dry_run: bool, grace_s: float)
 
 
 def _release(one: Chosen) -> None:
-    """Cancel the references of what no version will come of any more; needs keys."""
+    """Delete versions whose time is over, cancel what no version will come of; needs keys."""
     from localstore import settings
-    from localstore.artifacts.editing import release
+    from localstore.artifacts.editing import delete_expired, release
     from localstore.artifacts.reading import reader
 
-    if one.project is not None:
-        for state in reader(one.project).all():
-            release(one.project, state.name, settings.load(), terminal.warning)
+    if one.project is None:
+        return
+    options = settings.load()
+    for state in reader(one.project).all():
+        for version in delete_expired(one.project, state.name, options, terminal.warning):
+            terminal.note(f"{one.label}/{state.name}:{version.label} has expired")
+        release(one.project, state.name, options, terminal.warning)
 
 
 def _given_up(one: Chosen) -> list[RefFrame]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import re
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from localstore.errors import Damaged, UsageError
@@ -13,15 +12,13 @@ from localstore.media.base import Media, MediaFile
 from localstore.media.cells import cell_of, from_wire, to_wire
 from localstore.media.names import content_path
 from localstore.media.overlays import unpack
+from localstore.spreadsheets import safe_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 DEFAULT_COLUMNS: Final = ("Input", "Output", "Expected")
 MAX_COLUMNS: Final = 10_000
-# With these a spreadsheet takes text for a formula; the last four are their wide forms.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
-_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 class Table(Media):
@@ -309,9 +306,7 @@ def _csv_cell(cell: Any) -> Any:
     if cell is None or isinstance(cell, (bool, int, float)):
         return cell
     text = cell if isinstance(cell, str) else _csv_text(cell)
-    if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text):
-        return f"'{text}"
-    return text
+    return safe_text(text)
 
 
 def _csv_text(cell: Any) -> str:

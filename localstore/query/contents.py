@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from localstore import crypto
-from localstore.errors import AlreadyExists, Damaged, NotFound, UsageError
-from localstore.format.manifest import Part, check_path
+from localstore.errors import AlreadyExists, BadName, Damaged, NotFound, UsageError
+from localstore.format.manifest import Entry, Part, check_path
 from localstore.format.spec import DataClass, RecordKind
 from localstore.query.history import Table, merge
 from localstore.query.listing import in_project
@@ -48,11 +49,19 @@ class RunFile:
 
 @dataclass(frozen=True, slots=True)
 class OutputLine:
-    """A piece of what the program printed."""
+    """A piece of what the program printed.
+
+    Attributes:
+        stream: `stdout` or `stderr`; all is `stdout` where both led to one place.
+        text: whole lines; one that ends in CR is what a line showed for a while, and the next
+            text of the same writer and stream replaces it.
+        writer: tells the run's processes apart, 16 bytes.
+    """
 
     time_us: int
     stream: str
     text: str
+    writer: bytes = b""
 
 
 class RunContents:
@@ -78,13 +87,17 @@ class RunContents:
 
     def _records(self, data_class: int) -> Iterator[Record]:
         """All records of a class but points, by (time, writer, sequence)."""
+        for _, record in self._by_writer(data_class):
+            yield record
+
+    def _by_writer(self, data_class: int) -> Iterator[tuple[bytes, Record]]:
         found = [
             (record[1], content.header.writer, sequence, record)
             for content in self._segments(data_class)
             for sequence, record in content.records.items()
         ]
-        for *_, record in sorted(found, key=lambda item: item[:3]):
-            yield record
+        for _, writer, _, record in sorted(found, key=lambda item: item[:3]):
+            yield writer, record
 
     # -------------------------------------------------------------- files
     def files(self, classes: Iterable[int] = WITH_FILES) -> list[RunFile]:
@@ -126,6 +139,31 @@ class RunContents:
             raise Damaged(f"{file.path!r} is not what was recorded")
         return file.data
 
+    def write_file(self, file: RunFile, root: Path, *, replace: bool) -> Path:
+        """Write one file below a folder, in pieces, checked against its hash.
+
+        Raises:
+            UsageError: its path leads elsewhere.
+            AlreadyExists: there is another file of this name, and `replace` is not given.
+            NotFound, Damaged: as `read_file`.
+        """
+        if file.data is not None or not file.parts:
+            return write_below(root, file.path, self.read_file(file), replace=replace)
+        target = place_below(root, file.path)
+        if target.exists() and not replace and not _is_same(target, file):
+            raise _in_the_way(target)
+        from localstore.store.objects import ObjectFiles
+        from localstore.store.restore import restore
+
+        objects = ObjectFiles(self._project.paths)
+        if not all(objects.has(part.object_id) for part in file.parts):
+            raise NotFound(
+                f"the bytes of {file.path!r} are not here",
+                hint="`localstore sync now` fetches them",
+            )
+        restore(self._project, [Entry(file.path, file.size, file.hash, file.parts)], root)
+        return target
+
     # -------------------------------------------------------------- the rest
     def facts(self, what: str) -> dict[str, Any]:
         """The newest facts of a kind (`git`, `environment`, `host`); empty when there are none."""
@@ -138,17 +176,30 @@ class RunContents:
         return found
 
     def console(self) -> list[OutputLine]:
-        """What the program printed, in order; a text that ends in CR is replaced by the next."""
-        out = []
-        for record in self._records(DataClass.CONSOLE):
+        """What the program printed, in order."""
+        out: list[OutputLine] = []
+        for writer, record in self._by_writer(DataClass.CONSOLE):
             match record:
                 case [RecordKind.OUTPUT, int(when), int(stream), str(text), *_]:
-                    out.append(OutputLine(when, STREAMS.get(stream, "stdout"), text))
+                    line = OutputLine(when, STREAMS.get(stream, "stdout"), text, writer)
+                    # Once more in another segment, when the disk failed under the first.
+                    if out[-1:] != [line]:
+                        out.append(line)
         return out
 
     def system(self) -> Table:
         """Measurements of the machine, as a table whose steps count the samples."""
         return merge(self._segments(DataClass.SYSTEM))
+
+
+def _is_same(target: Path, file: RunFile) -> bool:
+    if not target.is_file() or target.stat().st_size != file.size:
+        return False
+    hasher = crypto.content_hasher()
+    with target.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            hasher.update(piece)
+    return hasher.digest() == file.hash
 
 
 def _as_file(record: Record, data_class: int) -> RunFile | None:
@@ -190,21 +241,40 @@ def write_below(root: Path, name: str, content: bytes, *, replace: bool) -> Path
         UsageError: its path leads elsewhere.
         AlreadyExists: there is another file of this name, and `replace` is not given.
     """
+    target = place_below(root, name)
+    if target.exists() and not replace:
+        if target.is_file() and target.read_bytes() == content:
+            return target
+        raise _in_the_way(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{secrets.token_hex(8)}.part")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    try:
+        with os.fdopen(os.open(temporary, flags, 0o666), "wb") as file:
+            file.write(content)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def place_below(root: Path, name: str) -> Path:
+    """Where a file of a run goes below a folder.
+
+    Raises:
+        UsageError: its path leads elsewhere.
+    """
     try:
         check_path(name)
-    except Damaged as problem:
+    except (Damaged, BadName) as problem:
         raise UsageError(f"{name!r} is no path below a folder") from problem
     target = root / name
     if not target.resolve().is_relative_to(root.resolve()):
         raise UsageError(f"{name!r} leads out of {str(root)!r}")
-    if target.exists() and not replace:
-        if target.is_file() and target.read_bytes() == content:
-            return target
-        raise AlreadyExists(f"{str(target)!r} is there", hint="replace=True writes over it")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name[:100]}.part")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-    with os.fdopen(os.open(temporary, flags, 0o666), "wb") as file:
-        file.write(content)
-    temporary.replace(target)
     return target
+
+
+def _in_the_way(target: Path) -> AlreadyExists:
+    return AlreadyExists(
+        f"{str(target)!r} is there", hint="replace=True, or --force, writes over it"
+    )

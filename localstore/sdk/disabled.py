@@ -94,13 +94,12 @@ class DisabledRun(Run):
             UsageError: no other run was named.
         """
         from localstore.query.api import Api
-        from localstore.query.contents import write_below
 
         if run_path is None:
             raise UsageError("a disabled run keeps no files", hint="name another by run_path=")
-        content = Api().run(run_path).read_file(name)
+        contents = Api().run(run_path).contents
         target = settings.working_folder() if root is None else Path(root)
-        return write_below(target, name, content, replace=replace)
+        return contents.write_file(contents.file(name), target, replace=replace)
 
     def after_fork(self) -> None:
         """Nothing."""

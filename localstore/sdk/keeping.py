@@ -194,7 +194,7 @@ class Keeping:
             NotPermitted: a deposit-only machine.
         """
         from localstore.query.api import Api
-        from localstore.query.contents import RunContents, write_below
+        from localstore.query.contents import RunContents
 
         if run_path is None:
             self._artifacts.background.wait()
@@ -203,7 +203,7 @@ class Keeping:
         else:
             contents = Api(self._options.home_path).run(run_path).contents
         target = settings.working_folder() if root is None else Path(root)
-        return write_below(target, name, contents.read_file(name), replace=replace)
+        return contents.write_file(contents.file(name), target, replace=replace)
 
     # -------------------------------------------------------------- artifacts
     def log_artifact(

@@ -198,6 +198,29 @@ def test_a_file_of_a_run_does_not_follow_a_link_out_of_its_root(tmp_path: Path) 
     assert not (tmp_path / "x").exists()
 
 
+def test_a_file_of_a_run_is_written_beside_what_is_there(tmp_path: Path) -> None:
+    from localstore.query.contents import write_below
+
+    (tmp_path / ".a.part").write_bytes(b"mine")
+    write_below(tmp_path, "a", b"new", replace=False)
+    assert sorted(one.name for one in tmp_path.iterdir()) == [".a.part", "a"]
+    assert (tmp_path / ".a.part").read_bytes() == b"mine"
+
+
+def test_a_large_file_that_differs_is_written_over_only_when_told_to(tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(os.urandom(5_000_000))
+    saved = (tmp_path / "big").read_bytes()
+    with localstore.init(project="files") as run:
+        run.save(tmp_path / "big", tmp_path)
+    (tmp_path / "big").write_bytes(b"changed since")
+    contents = only_run().contents
+    with pytest.raises(AlreadyExists):
+        contents.write_file(contents.file("big"), tmp_path, replace=False)
+    assert (tmp_path / "big").read_bytes() == b"changed since"
+    contents.write_file(contents.file("big"), tmp_path, replace=True)
+    assert (tmp_path / "big").read_bytes() == saved
+
+
 def test_a_file_that_is_not_there_warns_and_training_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
