@@ -75,7 +75,7 @@ def decide(item: Item, remote: str, rules: Rules) -> Decision:
     if number in rules.held_remotes.get(remote, ()):
         return Held(f"{word} does not go to {remote}")
     if item.policy_tag != NO_TAG and item.policy_tag not in rules.tags:
-        return Held("its writer's policy tag is not known here")
+        return Held("its writer marked it to stay on its machine")
     return Leaves()
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -19,6 +20,7 @@ from localstore.sdk.values import FOREIGN_ERRORS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_NICE: Final = 10
 FAILURES: Final = (LocalStoreError, *FOREIGN_ERRORS, MemoryError, EOFError)
 
 
@@ -133,6 +135,7 @@ class Background:
                 self._thread = thread
 
     def _run(self) -> None:
+        _give_way()
         pid = os.getpid()
         while os.getpid() == pid:
             with self._changed:
@@ -196,3 +199,10 @@ class Background:
         """Take no more jobs; the thread ends when those there are done."""
         with self._changed:
             self._closed = True
+
+
+def _give_way() -> None:
+    """Let training go first: this thread, and those that it starts, are nicer than others."""
+    if sys.platform == "linux":  # elsewhere it would be the whole process
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

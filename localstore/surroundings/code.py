@@ -109,6 +109,8 @@ def capture(
         files += [(f"untracked/{path}", content) for path, content in loose]
     if main is not None and rank >= LEVELS.index("main"):
         files.append(_main_file(main, found.root, captured.facts))
+        if found.root is None:
+            captured.problems.clear()  # without git, but what was asked for is saved
     if level == "all":
         root = code_root or found.root or _folder_of(main, cwd)
         code = collect_code(root, problems=captured.problems)

@@ -97,7 +97,10 @@ def test_without_a_repository_the_folder_of_the_script_is_the_code(tmp_path: Pat
     main = MainCode(str(tmp_path / "a/run.py"), b"x = 1\n", "script")
     found = capture("all", cwd=tmp_path, main=main)
     assert found.files == [("main/run.py", b"x = 1\n"), ("code/run.py", b"x = 1\n")]
-    assert found.problems == [f"{tmp_path} is in no git repository"]
+    assert found.problems == []  # what was asked for is saved
+    assert capture("diff", cwd=tmp_path, main=main).problems == [
+        f"{tmp_path} is in no git repository"
+    ]
 
 
 def test_what_is_compared_holds_every_file_that_could_make_a_difference(
