@@ -180,7 +180,10 @@ class Ingest:
             entries[source.path] = known
             self._tell(source, facts)
             self._progress(facts.size)
-        for one in self._take_new(new) if new else ():
+        taken = self._take_new(new) if new else []
+        del new
+        while taken:
+            one = taken.pop()  # what it holds is free for the entry that comes of it
             entry = entries[one.source.path] = one.entry()
             self._cache.put_parts(one.hash, entry.parts)
             if one.facts is not None and not isinstance(one.source.file, bytes):

@@ -189,7 +189,19 @@ def _hash_file(handle: int) -> bytes:
     return hasher.digest()
 
 
+def check_size(entry: Entry) -> None:
+    """Refuse an entry whose parts are longer or shorter than it, before any of them is read.
+
+    Raises:
+        Forged: they are.
+    """
+    total = sum(part.length for part in entry.parts)
+    if total != entry.size:
+        raise Forged(f"{entry.path!r} has {entry.size} bytes, its parts have {total}")
+
+
 def _fill(handle: int, entry: Entry, pieces: Iterable[tuple[memoryview, bool]]) -> None:
+    check_size(entry)
     hasher, at, written = crypto.content_hasher(), 0, 0
     for piece, zero in pieces:
         hasher.update(piece)
@@ -197,7 +209,7 @@ def _fill(handle: int, entry: Entry, pieces: Iterable[tuple[memoryview, bool]]) 
             durable.write_all(handle, piece, at)
             written = at + len(piece)
         at += len(piece)
-    if at != entry.size or not crypto.same(hasher.digest(), entry.hash):
+    if not crypto.same(hasher.digest(), entry.hash):
         raise Forged(f"{entry.path!r} has other bytes than its hash says")
     if written < at:
         os.ftruncate(handle, at)
