@@ -391,7 +391,7 @@ def test_a_giant_object_is_refused_before_it_is_hashed() -> None:
 @given(st.binary(min_size=128, max_size=160))
 def test_any_plaintext_of_an_object_is_content_or_damaged(body: bytes) -> None:
     """Who knows the dedup secret may be hostile."""
-    only_damaged(lambda: objects._unpack(body))
+    only_damaged(lambda: objects._unpack(memoryview(body)))
 
 
 # ------------------------------------------------------------------ bombs and giant claims

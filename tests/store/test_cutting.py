@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,6 +52,14 @@ def test_an_insertion_changes_the_chunks_around_it_alone() -> None:
     before = pieces(content)
     after = pieces(content[:MIB] + b"inserted" + content[MIB:])
     assert len(after - before) <= 2
+
+
+def test_the_cuts_are_those_of_all_earlier_versions() -> None:
+    """Another chunker would store every unchanged file once more."""
+    content = hashlib.shake_256(b"cut alike for ever").digest(4 * MIB)
+    assert cut(content) == [
+        674_232, 616_889, 239_230, 606_611, 525_978, 625_663, 624_230, 281_471,
+    ]  # fmt: skip
 
 
 def test_each_project_cuts_elsewhere() -> None:
