@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from localstore.settings import Settings
     from localstore.surroundings.code import CodeCapture
     from localstore.surroundings.console import Console
+    from localstore.surroundings.notebook import MainCode
     from localstore.surroundings.system import SystemSampler
 
 HOST_RULE: Final = "host-names"
@@ -84,6 +85,7 @@ class Surroundings:
         self._sampler: SystemSampler | None = None
         self._look: threading.Thread | None = None
         self._samples = 0
+        self._main: MainCode | None = None
         self._git: dict[str, Any] = {}  # what was recorded of the code at the start
 
     # -------------------------------------------------------------- begin, end
@@ -95,6 +97,9 @@ class Surroundings:
             self._guarded("console", self._start_console)
         if options.system_metrics and one_of_node:
             self._guarded("system metrics", self._start_sampler)
+        if self._saves_code:
+            # Here, not in the thread: a script that has run to its end has no name any more.
+            self._guarded("main script", self._find_main)
         if one_of_node:
             thread = threading.Thread(target=self._look_around, name="localstore-look", daemon=True)
             with contextlib.suppress(RuntimeError):  # no thread to be had
@@ -168,7 +173,7 @@ class Surroundings:
             self._guarded("environment", lambda: self._record_environment(cwd))
         if self._options.host_names != "off":
             self._guarded("host and user name", self._record_host)
-        if self._rank.rank == 0 and self._options.code_saving != "off":
+        if self._saves_code:
             self._guarded("code", lambda: self._record_code(cwd))
 
     def _record_environment(self, cwd: Path) -> None:
@@ -197,17 +202,33 @@ class Surroundings:
         facts = host_facts(settings.account_name())
         self._recorder.facts(DataClass.SYSTEM, "host", facts, tag)
 
-    def _record_code(self, cwd: Path) -> None:
-        from localstore.reproduce.fingerprint import start_fingerprint
-        from localstore.surroundings.code import capture, capture_to_compare
+    @property
+    def _saves_code(self) -> bool:
+        return self._rank.rank == 0 and self._options.code_saving != "off"
+
+    def _find_main(self) -> None:
         from localstore.surroundings.notebook import find_main
 
-        level, main = self._options.code_saving, find_main()
-        found = capture(level, cwd=cwd, untracked=self._options.code_untracked, main=main)
+        self._main = find_main()
+
+    def _record_code(self, cwd: Path) -> None:
+        from localstore.surroundings.code import capture
+
+        level, untracked = self._options.code_saving, self._options.code_untracked
+        found = capture(level, cwd=cwd, untracked=untracked, main=self._main)
         self._git = found.facts
         self._keep_code(found)
-        # What is compared with earlier runs is more than what may be kept, and only its hash.
+        if self._main is not None:  # nothing tells what `python -c` or a bare prompt runs
+            self._compare_code(cwd, self._main)
+
+    def _compare_code(self, cwd: Path, main: MainCode) -> None:
+        """What is compared with earlier runs is more than what may be kept, and only its hash."""
+        from localstore.reproduce.fingerprint import start_fingerprint
+        from localstore.surroundings.code import capture_to_compare
+
         whole = capture_to_compare(cwd, main)
+        if whole.problems:  # some of it was not read: it may differ
+            return
         fingerprint = start_fingerprint(
             whole.facts, whole.files, self._config, arguments=sys.argv[1:]
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ import localstore
 from localstore.errors import BadSetting, UsageError
 from localstore.format.spec import DataClass
 from localstore.layout import HomePaths
-from tests.sdk.scripts import only_run, run_script
+from tests.sdk.scripts import TIMEOUT_S, only_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,10 +51,15 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run_train(folder: Path) -> str:
     """Run the repository's script; returns what it said to the person."""
-    code = (folder / "train.py").read_text()
-    status, _, said = run_script(code)
-    assert status == 0, said
-    return said
+    return run_words("-c", (folder / "train.py").read_text())
+
+
+def run_words(*words: str) -> str:
+    """Run Python with these words; returns what it said to the person."""
+    command = [sys.executable, "-W", "error", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
 
 
 def paths() -> list[str]:
@@ -218,9 +224,9 @@ def test_a_start_that_repeats_an_earlier_run_says_so_and_names_it(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOCALSTORE_QUIET", "0")
-    assert "same code" not in run_train(repository)
+    assert "same code" not in run_words("train.py")
     first = only_run()
-    said = run_train(repository)
+    said = run_words("train.py")
     assert f"{first.name} ({first.id}) had the same code, config and inputs" in said
 
 
@@ -230,11 +236,40 @@ def test_a_start_that_differs_repeats_nothing(
     repository: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     monkeypatch.setenv("LOCALSTORE_QUIET", "0")
-    run_train(repository)
+    run_words("train.py")
     if change == "config":
         (repository / "train.py").write_text(SCRIPT.replace("0.1", "0.2"))
     elif change == "code that is not committed":
         (repository / "model.py").write_text("LAYERS = 4\n")
     else:
         only_run().delete(now=True)
-    assert "same code" not in run_train(repository)
+    assert "same code" not in run_words("train.py")
+
+
+@pytest.mark.usefixtures("switched_on", "repository")
+def test_a_program_that_is_no_file_repeats_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCALSTORE_QUIET", "0")
+    run_words("-c", SCRIPT)
+    assert "same code" not in run_words("-c", SCRIPT + "run.log({'other': 2.0})\n")
+
+
+@pytest.mark.usefixtures("switched_on")
+def test_code_that_could_not_be_read_whole_repeats_nothing(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCALSTORE_QUIET", "0")
+    (repository / "weights.bin").write_bytes(b"a" * (2 << 20))
+    run_words("train.py")
+    (repository / "weights.bin").write_bytes(b"b" * (2 << 20))
+    assert "same code" not in run_words("train.py")
+
+
+@pytest.mark.usefixtures("switched_on")
+def test_two_short_scripts_that_do_not_finish_are_told_apart(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCALSTORE_QUIET", "0")
+    (repository / "other.py").write_text(SCRIPT)
+    for words in (("train.py",), ("other.py",)):
+        assert "same code" not in run_words(*words)
+    assert "same code" in run_words("train.py")
