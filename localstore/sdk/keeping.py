@@ -256,16 +256,17 @@ class Keeping:
     def log_code(
         self,
         root: str | Path = ".",
+        include: Any = None,
+        exclude: Any = None,
         name: str | None = None,
-        include_fn: Any = None,
-        exclude_fn: Any = None,
     ) -> Artifact | None:
         """Keep the source files below a folder, as an artifact of type `code`.
 
         Args:
             root: the folder.
+            include, exclude: functions of a path (and the root), or lists of patterns; by default
+                Python files, requirements.txt and the like.
             name: of the artifact; default from the project.
-            include_fn, exclude_fn: functions of a path (and the root), or lists of patterns.
 
         Returns:
             The artifact; None when nothing was found, or when the settings do not allow it: it
@@ -284,7 +285,7 @@ class Keeping:
             )
             return None
         problems: list[str] = []
-        found = collect_code(Path(root), include_fn, exclude_fn, problems)
+        found = collect_code(Path(root), include, exclude, problems)
         for problem in problems:
             self._warn(problem)
         if not found:

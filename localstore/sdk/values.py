@@ -214,7 +214,7 @@ def encode_any(value: Any) -> bytes:
 def plain(value: Any, depth: int = 0) -> Any:
     """A copy made of None, bool, int, float, str, bytes, list and dict with text keys."""
     if depth > 32:
-        return str(value)[:1000]
+        return _short_text(value)
     if value is None or type(value) in (bool, float, bytes):
         return value
     if isinstance(value, str):
@@ -233,6 +233,14 @@ def plain(value: Any, depth: int = 0) -> Any:
         return [plain(item, depth + 1) for item in value]
     again = _hooked(value)
     return plain(again, depth + 1) if again is not value else str(value)
+
+
+def _short_text(value: Any) -> str:
+    """What stands in for a value that is nested too deep."""
+    try:
+        return str(value)[:1000]
+    except FOREIGN_ERRORS:  # deeper than Python goes
+        return f"a {type(value).__name__} that is nested too deep"
 
 
 def _hooked(value: Any) -> Any:
