@@ -13,7 +13,7 @@ from localstore.errors import Damaged, Forged, NotPermitted, Torn
 from localstore.format import spec
 from localstore.format.columns import Block, decode_block
 from localstore.format.packing import unpad
-from localstore.format.records import Record, decode_record, decode_records
+from localstore.format.records import Record, bounded, decode_record, decode_records
 from localstore.format.segment import (
     Frame,
     Head,
@@ -244,7 +244,7 @@ def _read_tail(
             continue
         try:
             if item.kind == FrameType.RECORD:
-                record = decode_record(unpad(opener.open(item.header, item.body)))
+                record = bounded(decode_record(unpad(opener.open(item.header, item.body))))
                 content.records[item.index] = record
                 content.last_seen_us = max(content.last_seen_us, record[1])
         except Damaged as problem:

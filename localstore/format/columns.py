@@ -18,6 +18,7 @@ import msgspec
 from localstore.errors import Damaged
 from localstore.format import spec
 from localstore.format.packing import Reader, varint
+from localstore.format.records import bounded
 from localstore.format.spec import ColumnCode
 
 if TYPE_CHECKING:
@@ -287,7 +288,7 @@ def _repeated(value: Any, count: int) -> Cells:
 
 def _read_value(reader: Reader) -> Any:
     try:
-        return msgspec.msgpack.decode(reader.take(reader.varint()))
+        return bounded(msgspec.msgpack.decode(reader.take(reader.varint())))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Damaged("a column that is not msgpack") from error
 

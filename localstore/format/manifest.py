@@ -259,3 +259,22 @@ def _check_part(path: str, part: Part) -> None:
         raise Damaged(f"{path!r} has a part without id or key")
     if part.offset < 0 or part.length < 1 or part.offset + part.length > spec.MAX_OBJECT_BYTES:
         raise Damaged(f"{path!r} has a part of {part.length} bytes at {part.offset}")
+
+
+def as_part(raw: object) -> Part | None:
+    """A part as it stands in a FILE record; None for what is none of docs/format.md, 9.1."""
+    match raw:
+        case [bytes(object_id), bytes(key), int(offset), int(length), *_]:
+            part = Part(object_id, key, offset, length)
+        case _:
+            return None
+    try:
+        _check_part("", part)
+    except Damaged:
+        return None
+    return part
+
+
+def is_size(value: object) -> bool:
+    """Whether this may be the size of a file in bytes."""
+    return type(value) is int and 0 <= value <= _MAX_SIZE

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from localstore.errors import Damaged
+from localstore.format import spec
 from localstore.format.packing import Reader, varint
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 Record = list[Any]
 
 _DECODER: Final = msgspec.msgpack.Decoder(list[Any])
+_NESTS: Final = frozenset({dict, list, tuple})
+_TOO_DEEP: Final = "… nested too deep"
 
 
 def decode_record(raw: bytes) -> Record:
@@ -32,6 +35,37 @@ def decode_record(raw: bytes) -> Record:
     return record
 
 
+def bounded(value: Any) -> Any:
+    """The same value; where it is nested beyond MAX_NESTING, a copy that says so in text.
+
+    Whoever handles values afterwards may walk them by recursion.
+    """
+    level = [value]
+    for _ in range(spec.MAX_NESTING):
+        level = [inner for one in level for inner in _inside(one)]
+        if not level:
+            return value
+    return _cut(value, spec.MAX_NESTING)
+
+
+def _inside(value: Any) -> list[Any]:
+    """The arrays and maps in a value; arrays that are keys were read as tuples."""
+    if type(value) is dict:
+        keys = [key for key in value if type(key) is tuple]
+        return keys + [one for one in value.values() if type(one) in _NESTS]
+    return [one for one in value if type(one) in _NESTS] if type(value) in _NESTS else []
+
+
+def _cut(value: Any, levels: int) -> Any:
+    if type(value) not in _NESTS:
+        return value
+    if levels == 1:
+        return _TOO_DEEP
+    if type(value) is dict:
+        return {_cut(key, levels - 1): _cut(one, levels - 1) for key, one in value.items()}
+    return type(value)(_cut(one, levels - 1) for one in value)
+
+
 def encode_records(first_sequence: int, records: Sequence[bytes]) -> bytes:
     """The content of a RECORDS frame: records of consecutive sequence numbers."""
     parts = [varint(first_sequence), varint(len(records))]
@@ -41,7 +75,7 @@ def encode_records(first_sequence: int, records: Sequence[bytes]) -> bytes:
 
 
 def decode_records(content: bytes) -> tuple[int, list[Record]]:
-    """The first sequence number and the records of a RECORDS frame.
+    """The first sequence number and the records of a RECORDS frame; see `bounded`.
 
     Raises:
         Damaged: the content breaks the layout.
@@ -50,7 +84,7 @@ def decode_records(content: bytes) -> tuple[int, list[Record]]:
     first, count = reader.varint(), reader.varint()
     if count > reader.left:
         raise Damaged(f"{count} records in {reader.left} bytes")
-    records = [decode_record(reader.take(reader.varint())) for _ in range(count)]
+    records = [bounded(decode_record(reader.take(reader.varint()))) for _ in range(count)]
     if reader.left:
         raise Damaged(f"{reader.left} bytes after the last record")
     return first, records

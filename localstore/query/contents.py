@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from localstore import crypto
-from localstore.errors import AlreadyExists, BadName, Damaged, NotFound, UsageError
-from localstore.format.manifest import Entry, Part, check_path
-from localstore.format.spec import DataClass, RecordKind
+from localstore.errors import AlreadyExists, BadName, Damaged, NotFound, StoreError, UsageError
+from localstore.format.manifest import Entry, Part, as_part, check_path, is_size
+from localstore.format.spec import HASH_BYTES, DataClass, RecordKind
 from localstore.query.history import Table, merge
 from localstore.query.listing import in_project
 from localstore.reading import read_run
+from localstore.store.placing import Folders
 from localstore.tails import tail_folder
 
 if TYPE_CHECKING:
@@ -150,7 +153,7 @@ class RunContents:
         if file.data is not None or not file.parts:
             return write_below(root, file.path, self.read_file(file), replace=replace)
         target = place_below(root, file.path)
-        if target.exists() and not replace and not _is_same(target, file):
+        if not replace and _is_another(target, file):
             raise _in_the_way(target)
         from localstore.store.objects import ObjectFiles
         from localstore.store.restore import restore
@@ -192,14 +195,21 @@ class RunContents:
         return merge(self._segments(DataClass.SYSTEM))
 
 
-def _is_same(target: Path, file: RunFile) -> bool:
-    if not target.is_file() or target.stat().st_size != file.size:
+def _is_another(target: Path, file: RunFile) -> bool:
+    """Whether something else stands there."""
+    try:
+        found = target.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size != file.size:
+            return True
+        hasher = crypto.content_hasher()
+        with target.open("rb") as stream:
+            while piece := stream.read(1 << 20):
+                hasher.update(piece)
+    except (FileNotFoundError, NotADirectoryError):
         return False
-    hasher = crypto.content_hasher()
-    with target.open("rb") as stream:
-        while piece := stream.read(1 << 20):
-            hasher.update(piece)
-    return hasher.digest() == file.hash
+    except OSError as error:
+        raise StoreError(f"{str(target)!r}: {error.strerror}") from error
+    return hasher.digest() != file.hash
 
 
 def _as_file(record: Record, data_class: int) -> RunFile | None:
@@ -214,6 +224,9 @@ def _as_file(record: Record, data_class: int) -> RunFile | None:
             return None
     if parts is None or (data is not None and not isinstance(data, bytes)):
         return None  # of a later localstore, or nonsense
+    held = sum(part.length for part in parts) if data is None else len(data)
+    if not is_size(size) or size != held or len(hash_) != HASH_BYTES:
+        return None
     facts = {key: value for key, value in rest.items() if isinstance(key, str)}
     return RunFile(
         path=path, data_class=int(data_class), size=size, hash=hash_, facts=facts,
@@ -224,38 +237,63 @@ def _as_file(record: Record, data_class: int) -> RunFile | None:
 def _as_parts(lists: object) -> tuple[Part, ...] | None:
     if not isinstance(lists, list):
         return None
-    out = []
-    for one in lists:
-        match one:
-            case [bytes(object_id), bytes(key), int(offset), int(length), *_]:
-                out.append(Part(object_id, key, offset, length))
-            case _:
-                return None
-    return tuple(out)
+    parts = [as_part(one) for one in lists]
+    return tuple(part for part in parts if part is not None) if None not in parts else None
 
 
 def write_below(root: Path, name: str, content: bytes, *, replace: bool) -> Path:
-    """Write a file of a run below a folder.
+    """Write a file of a run below a folder, through no link.
 
     Raises:
         UsageError: its path leads elsewhere.
         AlreadyExists: there is another file of this name, and `replace` is not given.
+        StoreError: the disk refused, or takes no such name.
     """
     target = place_below(root, name)
-    if target.exists() and not replace:
-        if target.is_file() and target.read_bytes() == content:
-            return target
-        raise _in_the_way(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        folders = Folders(root)
+        try:
+            folder = folders.get(name.rpartition("/")[0], make=True)
+            if replace or not _is_there(folder, target, content):
+                _write_in(folder, target.name, content)
+        finally:
+            folders.close()
+    except IsADirectoryError:
+        raise _in_the_way(target) from None
+    except OSError as error:
+        raise StoreError(f"{str(target)!r}: {error.strerror}") from error
+    return target
+
+
+def _is_there(folder: int, target: Path, content: bytes) -> bool:
+    """Whether this very file stands there.
+
+    Raises:
+        AlreadyExists: something else does.
+    """
+    try:
+        found = os.stat(target.name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    if stat.S_ISREG(found.st_mode) and found.st_size == len(content):
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        with os.fdopen(os.open(target.name, flags, dir_fd=folder), "rb") as file:
+            if file.read(len(content) + 1) == content:
+                return True
+    raise _in_the_way(target)
+
+
+def _write_in(folder: int, name: str, content: bytes) -> None:
+    temporary = f".{secrets.token_hex(8)}.part"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     try:
-        with os.fdopen(os.open(temporary, flags, 0o666), "wb") as file:
+        with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=folder), "wb") as file:
             file.write(content)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return target
+        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=folder)
+        raise
 
 
 def place_below(root: Path, name: str) -> Path:
@@ -269,7 +307,11 @@ def place_below(root: Path, name: str) -> Path:
     except (Damaged, BadName) as problem:
         raise UsageError(f"{name!r} is no path below a folder") from problem
     target = root / name
-    if not target.resolve().is_relative_to(root.resolve()):
+    try:
+        inside = target.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # a name too long for the disk; links in a circle
+        inside = True
+    if not inside:
         raise UsageError(f"{name!r} leads out of {str(root)!r}")
     return target
 

@@ -11,12 +11,12 @@ from localstore.artifacts.entries import read_entries
 from localstore.artifacts.reading import reader
 from localstore.errors import Damaged, LocalStoreError, NotFound, StoreError
 from localstore.format import spec
+from localstore.format.manifest import as_part, is_size
 from localstore.format.segment import decode_header
 from localstore.format.spec import DataClass, RecordKind
 from localstore.layout import FileKind, parse_name
 from localstore.reading import read_run
 from localstore.store.gc import list_objects
-from localstore.store.verify import parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -239,9 +239,8 @@ class _Contents:
                 for record in content.records.values():
                     match record:
                         case [RecordKind.FILE, _, _, {"parts": list(raw)} as body, *_]:
-                            parts = tuple(parts_of(raw))
-                            size = body.get("size")
-                            where.logical += size if isinstance(size, int) else 0
+                            parts = [part for one in raw if (part := as_part(one))]
+                            where.logical += body["size"] if is_size(body.get("size")) else 0
                             where.unique += _new(self._seen, parts)
                         case _:
                             pass

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from localstore.errors import Damaged, Forged, NotFound
-from localstore.format import references, segment
+from localstore.format import references, segment, spec
 from localstore.format.manifest import Part, version_digest
 from localstore.format.references import LogRefs, RefFrame
 from localstore.format.spec import FrameType, RecordKind
@@ -177,6 +177,7 @@ def parts_of(raw: object) -> Iterator[Part]:
     for one in raw if isinstance(raw, list) else ():
         match one:
             case [bytes(object_id), bytes(key), int(offset), int(length), *_]:
-                yield Part(object_id, key, offset, length)
+                if len(object_id) == spec.HASH_BYTES:
+                    yield Part(object_id, key, offset, length)
             case _:
                 pass
