@@ -6,6 +6,7 @@ here raises for what a record holds. No file, no clock, no key.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -189,20 +190,19 @@ def _labels(claims: Iterable[_Claim]) -> dict[bytes, dict[int, str]]:
         by_number[claim.number].add(claim.digest)
     out: dict[bytes, dict[int, str]] = defaultdict(dict)
     for number, digests in sorted(by_number.items()):
-        first, *others = sorted(digests)
-        out[first][number] = f"v{number}"
-        for digest in others:
-            out[digest][number] = f"v{number}.{_digits(digest, digests)}"
+        names = [digest.hex() for digest in sorted(digests)]
+        out[bytes.fromhex(names[0])][number] = f"v{number}"
+        shared = [0, *(_shared(*pair) for pair in itertools.pairwise(names)), 0]
+        for at, name in enumerate(names[1:], 1):
+            # In order, a digest has most digits in common with one of its neighbours.
+            length = max(_LEAST_HEX, shared[at] + 1, shared[at + 1] + 1)
+            out[bytes.fromhex(name)][number] = f"v{number}.{name[:length]}"
     return out
 
 
-def _digits(digest: bytes, among: set[bytes]) -> str:
-    """As many hex digits as tell a digest from others, four at least."""
-    own, others = digest.hex(), [other.hex() for other in among if other != digest]
-    length = _LEAST_HEX
-    while any(other.startswith(own[:length]) for other in others):
-        length += 1
-    return own[:length]
+def _shared(left: str, right: str) -> int:
+    """How many first characters two texts have in common."""
+    return next((at for at in range(len(left)) if left[at] != right[at]), len(left))
 
 
 def _count(value: object) -> int:
@@ -306,19 +306,32 @@ def fold(said: Iterable[Said]) -> ArtifactState:
     versions.sort(key=lambda version: (version.number, version.digest))
     aliases = _aliases(registers.aliases(), versions)
     alive = {writer for version in versions for writer in version.writers}
+    names: dict[bytes, list[str]] = defaultdict(list)
+    for alias, digest in aliases.items():
+        names[digest].append(alias)
     return ArtifactState(
         name=name,
         type=kind,
         versions=tuple(
-            replace(v, aliases=tuple(sorted(a for a, d in aliases.items() if d == v.digest)))
-            for v in versions
+            replace(v, aliases=tuple(sorted(names.get(v.digest, ())))) for v in versions
         ),
         aliases=aliases,
         deleted={digest: frozenset(ids) for digest, ids in registers.deleted.items()},
         tips=edits.tips(),
-        highest=max((claim.number for claim in claims), default=-1),
+        highest=_highest({claim.number for claim in claims}),
         writers_of_deleted=frozenset(claim.said.writer for claim in claims) - alive,
     )
+
+
+def _highest(numbers: set[int]) -> int:
+    """The greatest number; where nothing comes behind it, the one before the first free one.
+
+    So a writer that claims the last number keeps nobody from logging.
+    """
+    greatest = max(numbers, default=-1)
+    if greatest < MAX_NUMBER:
+        return greatest
+    return next(number for number in itertools.count() if number not in numbers) - 1
 
 
 def _living(claims: list[_Claim], deleted: Mapping[bytes, set[bytes]]) -> dict[bytes, list[_Claim]]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from localstore.sdk.artifact import Artifact
 
 _DAMAGED: Final = 20
+_NOT_STARTED: Final = 1
+_MOST_CODE_BYTES: Final = 256 << 20  # of all saved code together; far more than is ever saved
 BESIDE: Final = "localstore-run"  # folder for all that is no code; hides no file of the code
 MASK: Final = "***MASKED"
 _REQUIREMENTS: Final = "requirements.txt"
@@ -41,6 +43,7 @@ _REQUIREMENTS: Final = "requirements.txt"
 @click.option(
     "--run", "start_it", is_flag=True, help="Then start it, as a new run that names this one."
 )
+@click.option("--yes", is_flag=True, help="With --run: do not ask, whoever wrote it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
 def checkout(
@@ -50,6 +53,7 @@ def checkout(
     repo: Path | None,
     no_inputs: bool,
     start_it: bool,
+    yes: bool,
     as_json: bool,
 ) -> None:
     """Bring back the code of RUN in FOLDER, which must be empty or not exist yet.
@@ -59,8 +63,10 @@ def checkout(
     artifacts that the run used go to FOLDER/localstore-run. What was not saved is named, and so is
     each line in which a secret was masked. Nothing is fetched or installed.
 
-    With --run the recorded command line is started in FOLDER by the Python that runs this command;
-    the exit status is its own. The new run names the first as `rerun_of`.
+    With --run the recorded command line is shown and started in FOLDER by the Python that runs this
+    command; the exit status is its own. The new run names the first as `rerun_of`. That is code of
+    whoever wrote the run, with all that you may do: it asks first where parts of the run are of a
+    machine that only writes, of a revoked one, or of somebody else.
     """
     from localstore.query.api import Api
     from localstore.reproduce.restore import restore_code
@@ -80,19 +86,39 @@ def checkout(
     _say(found, folder, report, names, _advice(environment), as_json=as_json)
     damaged = terminal.warn_of_damage([*problems, *found.problems])
     if start_it:
-        ctx.exit(_start(found, folder, environment))
+        ctx.exit(_start(found, folder, environment, yes=yes))
     if damaged:
         ctx.exit(_DAMAGED)
 
 
-def _start(run: StoredRun, folder: Path, environment: dict[str, Any]) -> int:
+def _start(run: StoredRun, folder: Path, environment: dict[str, Any], *, yes: bool) -> int:
     """Start the recorded command line in the folder; returns its exit code.
 
     Raises:
-        UsageError: there is none, or it has masked words.
+        UsageError: there is none, it has masked words, or nobody is there to be asked.
     """
-    words = [str(word) for word in environment.get("command", [])]
-    if len(words) < 2:
+    words = _command(run, folder, environment)
+    where = _place(folder, environment.get("folder"))
+    terminal.always(f"in {where}: {shlex.join(words)}")
+    doubts = run.contents.doubts()
+    for doubt in doubts:
+        terminal.warning(f"{run.path}: {doubt}")
+    if doubts and not yes and not terminal.confirm("It can do all that you can. Start it?"):
+        return _NOT_STARTED
+    variables = {**os.environ, "LOCALSTORE_RERUN_OF": run.path, "LOCALSTORE_PROJECT": run.project}
+    command = [sys.executable, *words[1:]]
+    return subprocess.run(command, cwd=where, env=variables, check=False).returncode
+
+
+def _command(run: StoredRun, folder: Path, environment: dict[str, Any]) -> list[str]:
+    """The recorded words.
+
+    Raises:
+        UsageError: there are none, or some that no program can be given.
+    """
+    recorded = environment.get("command")
+    words = [str(word) for word in recorded] if isinstance(recorded, list) else []
+    if len(words) < 2 or any("\0" in word for word in words):
         raise UsageError(
             f"run {run.path!r} has no command line that could be started",
             hint=f"start it by hand in {folder}",
@@ -101,20 +127,29 @@ def _start(run: StoredRun, folder: Path, environment: dict[str, Any]) -> int:
         raise UsageError(
             "its command line has masked secrets", hint=f"start it by hand: {shlex.join(words)}"
         )
-    # Below the folder, as it was below the repository; "." where there was none.
-    where = folder / str(environment.get("folder", "."))
-    where = where if where.resolve().is_relative_to(folder.resolve()) else folder
-    terminal.note(f"in {where}: {shlex.join(words)}")
-    variables = {**os.environ, "LOCALSTORE_RERUN_OF": run.path, "LOCALSTORE_PROJECT": run.project}
-    command = [sys.executable, *words[1:]]
-    place = where if where.is_dir() else folder
-    return subprocess.run(command, cwd=place, env=variables, check=False).returncode
+    return words
+
+
+def _place(folder: Path, below: object) -> Path:
+    """Below the folder, as it was below the repository; the folder itself where that is nowhere."""
+    if not isinstance(below, str):
+        return folder
+    try:
+        where = (folder / below).resolve()
+        return where if where.is_relative_to(folder.resolve()) and where.is_dir() else folder
+    except (OSError, ValueError, RuntimeError):  # no name of a folder; links in a circle
+        return folder
 
 
 def code_files(run: StoredRun, problems: list[str]) -> dict[str, bytes]:
     """The saved code of a run by path; what cannot be read is named in `problems`."""
     found: dict[str, bytes] = {}
+    left = _MOST_CODE_BYTES
     for file in run.contents.files((DataClass.CODE,)):
+        if file.size > left:
+            problems.append(f"{file.path}: {file.size} bytes are too many for saved code")
+            continue
+        left -= file.size
         try:
             found[file.path] = run.contents.read_file(file)
         except (Damaged, NotFound) as problem:
@@ -125,7 +160,7 @@ def code_files(run: StoredRun, problems: list[str]) -> dict[str, bytes]:
 def requirements_of(run: StoredRun, problems: list[str]) -> bytes:
     """The packages that were installed, as requirements.txt; empty when nobody recorded them."""
     for file in run.contents.files((DataClass.SYSTEM,)):
-        if file.path == _REQUIREMENTS:
+        if file.path == _REQUIREMENTS and file.size <= _MOST_CODE_BYTES:
             try:
                 return run.contents.read_file(file)
             except (Damaged, NotFound) as problem:

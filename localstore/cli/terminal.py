@@ -50,6 +50,11 @@ def warning(message: object) -> None:
     click.echo(f"localstore: warning: {inert(message)}", err=True)
 
 
+def always(message: object) -> None:
+    """What must not be missed, whatever is quiet."""
+    click.echo(f"localstore: {inert(message)}", err=True)
+
+
 def note(message: object) -> None:
     """Something good to know; not said with `--quiet`."""
     from localstore import settings
@@ -138,17 +143,20 @@ def _plain(value: object) -> str:
 
 def columns(rows: Sequence[Sequence[str]], indent: str = "") -> str:
     """Rows as aligned columns, two spaces apart, without trailing blanks."""
-    if not rows:
-        return ""
-    widths = [max(map(_cells, column)) for column in zip(*rows, strict=True)]
+    room = widths(rows)
     lines = (
         indent
         + "  ".join(
-            cell + " " * (width - _cells(cell)) for cell, width in zip(row, widths, strict=True)
+            cell + " " * (width - _cells(cell)) for cell, width in zip(row, room, strict=True)
         )
         for row in rows
     )
     return "\n".join(line.rstrip() for line in lines)
+
+
+def widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    """How many terminal cells each column takes."""
+    return [max(map(_cells, column)) for column in zip(*rows, strict=True)]
 
 
 def _cells(text: str) -> int:

@@ -18,6 +18,7 @@ from localstore.query.listing import in_project
 from localstore.reading import read_run
 from localstore.store.placing import Folders
 from localstore.tails import tail_folder
+from localstore.trust import Belief
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -166,6 +167,25 @@ class RunContents:
             )
         restore(self._project, [Entry(file.path, file.size, file.hash, file.parts)], root)
         return target
+
+    # -------------------------------------------------------------- who wrote it
+    def doubts(self) -> list[str]:
+        """Why to think twice before the code of this run is started, each once.
+
+        Whoever may write to a project may add segments to any of its runs, and their facts and
+        files count: those of machines that only write, of other people, of revoked devices.
+        """
+        found: dict[str, None] = {}
+        for data_class in (DataClass.META, *WITH_FILES):
+            for content in self._segments(data_class):
+                device = self._project.state.devices.get(content.header.cert)
+                if content.verdict.belief is Belief.FLAGGED:
+                    found[f"parts of it were written {content.verdict.reason}"] = None
+                elif device is None or device.user != self._project.identity.user:
+                    found["parts of it were written by another person"] = None
+                elif device.deposit:
+                    found["parts of it were written by a machine that only writes"] = None
+        return list(found)
 
     # -------------------------------------------------------------- the rest
     def facts(self, what: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ a file may be a program that git runs.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LONGEST_BYTES: Final = 4096
+# A link or a file in the way, or a name that this disk does not take.
+_BAD_NAMES: Final = frozenset(
+    {errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
+)
 _FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC
 # What Windows and macOS take for `.git`: short names, streams, trailing dots and blanks.
 _GIT: Final = re.compile(r"\.git[. ]*(?::.*)?|git~\d+[. ]*", re.IGNORECASE | re.DOTALL)
@@ -76,9 +81,9 @@ def write_new(root: Path, path: str, content: bytes) -> None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS
             with os.fdopen(os.open(name, flags, 0o666, dir_fd=parent), "wb") as file:
                 file.write(content)
-    except (NotADirectoryError, FileExistsError) as error:
-        raise BadName(f"refused to write {path!r}: {error.strerror}") from None
     except OSError as error:
+        if error.errno in _BAD_NAMES:
+            raise BadName(f"refused to write {path!r}: {error.strerror}") from None
         raise StoreError(f"{root / path}: {error.strerror or error}") from error
 
 
