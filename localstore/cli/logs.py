@@ -186,7 +186,10 @@ def _say_why_nothing(run: StoredRun, stream: int | None) -> None:
     if stream == _STDERR:
         terminal.note(f"{run.path} has nothing on stderr; stderr beside stdout counts as stdout")
     else:
-        terminal.note(f"{run.path} has recorded nothing that it printed; see the setting `console`")
+        terminal.note(
+            f"nothing that {run.path} printed is here; output stays on the machine where it was"
+            " printed, and the setting `console` switches it off"
+        )
 
 
 class _Printer:

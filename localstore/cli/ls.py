@@ -24,6 +24,7 @@ STATES: Final = ("running", "finished", "failed", "crashed")
 _DAMAGED: Final = 20
 _FIRST_RUN: Final = 'run = localstore.init(project="hello"); run.log({"loss": 0.5})'
 _MOST_COLUMNS: Final = 3  # of config, and as many of summary
+_SHORT_NAME_CHARS: Final = 14  # names give way first on a narrow terminal
 _STYLES: Final = {"running": "cyan", "finished": "green", "failed": "red", "crashed": "yellow"}
 
 
@@ -122,13 +123,28 @@ def _print(runs: Sequence[StoredRun], trash: bool) -> None:
         if len(projects) > 1:
             blank = "\n" if at else ""
             click.echo(f"{blank}{inert('/'.join(project))}  ({len(own)} run{'s' * (len(own) > 1)})")
-        _print_table(table(own, trash, age if terminal.on_terminal() else local_minute))
+        if terminal.on_terminal():
+            _print_table(_fitting(own, trash, terminal.width_chars()))
+        else:
+            click.echo(terminal.columns(table(own, trash, local_minute)))
+
+
+def _fitting(runs: Sequence[StoredRun], trash: bool, width_chars: int) -> list[list[str]]:
+    """The table with as many columns of values as leave ids, states and times whole.
+
+    Names are shortened before a column is left out.
+    """
+    most = _MOST_COLUMNS
+    while True:
+        rows = table(runs, trash, age, most)
+        names, *others = terminal.widths(rows)
+        room = width_chars - sum(others) - 2 * len(others)
+        if most == 0 or room >= min(names, _SHORT_NAME_CHARS):
+            return [[short(name, max(room, _SHORT_NAME_CHARS)), *rest] for name, *rest in rows]
+        most -= 1
 
 
 def _print_table(rows: list[list[str]]) -> None:
-    if not terminal.on_terminal():
-        click.echo(terminal.columns(rows))
-        return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -142,12 +158,15 @@ def _print_table(rows: list[list[str]]) -> None:
 
 
 def table(
-    runs: Sequence[StoredRun], trash: bool, show_time: Callable[[float], str]
+    runs: Sequence[StoredRun],
+    trash: bool,
+    show_time: Callable[[float], str],
+    most: int = _MOST_COLUMNS,
 ) -> list[list[str]]:
-    """Titles and rows, inert: facts first, then what tells these runs apart."""
+    """Titles and rows, inert: facts first, then at most so many of each that tell runs apart."""
     configs = [flat(run.config) for run in runs]
     summaries = [flat(run.summary) for run in runs]
-    of_config, of_summary = telling(configs), telling(summaries, numbers=True)
+    of_config, of_summary = telling(configs)[:most], telling(summaries, numbers=True)[:most]
     titles = ["NAME", "ID", "STATE", "CREATED", *(["ERASED AT"] if trash else [])]
     rows = [titles + [short(key) for key in (*of_config, *of_summary)]]
     for run, config, summary in zip(runs, configs, summaries, strict=True):

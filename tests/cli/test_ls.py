@@ -164,10 +164,10 @@ def test_hostile_names_keys_and_values_are_shown_inert(
     assert not set("\x1b\x07\r\u202e\u009b") & set(outcome.out + outcome.err)
 
 
-def _on_terminal(*words: str) -> str:
-    """What a person sees: the command on a pseudo-terminal 100 characters wide."""
+def _on_terminal(*words: str, width: int = 100) -> str:
+    """What a person sees: the command on a pseudo-terminal of so many characters."""
     main, side = pty.openpty()
-    environment = {**os.environ, "COLUMNS": "100", "TERM": "xterm-256color"}
+    environment = {**os.environ, "COLUMNS": str(width), "TERM": "xterm-256color"}
     with os.fdopen(main, "rb", buffering=0) as screen:
         process = subprocess.Popen(
             [str(COMMAND), *words], stdin=side, stdout=side, stderr=side, env=environment
@@ -191,6 +191,20 @@ def test_markup_in_a_name_is_text_on_a_terminal(make_run: Callable[..., str]) ->
     seen = _on_terminal("ls")
     assert "[red]x[/red] \\x1b[31m :smile:" in seen
     assert "s ago" in seen
+
+
+@pytest.mark.parametrize(("width", "values"), [(50, 0), (70, 2), (90, 4), (150, 6)])
+def test_a_narrow_terminal_shortens_names_and_leaves_out_values_but_no_id(
+    make_run: Callable[..., str], width: int, values: int
+) -> None:
+    config = {"batch_size": 1024, "lr": 0.125, "optimizer": "adamw"}
+    rows = [{"accuracy": 0.99, "loss": 1.5, "perplexity": 4.25}]
+    make_run(rows, id="ab12cd34", name="a-name-that-is-rather-long", config=config)
+    seen = re.sub(r"\x1b\[[0-9;]*m", "", _on_terminal("ls", width=width))
+    title, row = (line.rstrip() for line in seen.splitlines())
+    assert re.search(r"  ab12cd34  finished  \d+ s ago", row)
+    assert max(len(title), len(row)) <= width
+    assert len(title.split()) == len(_FACTS) + values
 
 
 def _damage(run_id: str, data_class: DataClass) -> None:
