@@ -64,7 +64,7 @@ class Edits:
     def __init__(self, said: Iterable[Said]) -> None:
         self.all: list[Edit] = []
         self._parents: dict[bytes, set[bytes]] = defaultdict(set)
-        self._asked: tuple[tuple[bytes, ...], set[bytes]] = (), set()
+        self._asked: tuple[tuple[_Order, ...], set[bytes]] = (), set()
         for one in said:
             match one.record:
                 case [RecordKind.EDIT, time_us, bytes(own), list(seen), dict(operation), *_]:
@@ -81,8 +81,8 @@ class Edits:
     def seen_by(self, edits: Iterable[Edit]) -> set[bytes]:
         """Ids of the edits that at least one of `edits` saw, directly or through others."""
         edits = list(edits)
-        ids = tuple(edit.id for edit in edits)
-        if ids == self._asked[0]:  # one edit may touch very many things
+        places = tuple(edit.order for edit in edits)
+        if places == self._asked[0]:  # one edit may touch very many things
             return self._asked[1]
         waiting = [parent for edit in edits for parent in edit.seen]
         found: set[bytes] = set()
@@ -91,7 +91,7 @@ class Edits:
             if one not in found:
                 found.add(one)
                 waiting += self._parents.get(one, ())
-        self._asked = ids, found
+        self._asked = places, found
         return found
 
     def winner(self, edits: list[Edit]) -> Edit:
