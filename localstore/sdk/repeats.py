@@ -8,8 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from localstore.errors import LocalStoreError
+from localstore.sdk.values import encode_any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
     from localstore.project import Project
     from localstore.query.info import RunInfo
     from localstore.settings import Settings
@@ -18,8 +22,19 @@ if TYPE_CHECKING:
 class Repeats:
     """Compares one run with the finished runs of its project; an answer is given once."""
 
-    def __init__(self, project: Project, run_id: str, options: Settings) -> None:
+    def __init__(
+        self,
+        project: Project,
+        run_id: str,
+        options: Settings,
+        config: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        """
+        Args:
+            config: gives this run's configuration as it is now: scripts set some after the start.
+        """
         self._project, self._id, self._options = project, run_id, options
+        self._config = config
         self._inputs: set[bytes] = set()
         self._earlier: list[RunInfo] = []
         self._said = False
@@ -51,7 +66,13 @@ class Repeats:
     def _find(self) -> str:
         for info in self._earlier:
             inputs = {one.digest for one in info.lineage if one.direction == "input"}
-            if inputs == self._inputs and not self._said:
+            if inputs == self._inputs and not self._said and _same(info.config, self._config()):
                 self._said = True
                 return f"{info.info.get('name', '')} ({info.id})"
         return ""
+
+
+def _same(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
+    return left.keys() == right.keys() and all(
+        encode_any(value) == encode_any(right[key]) for key, value in left.items()
+    )

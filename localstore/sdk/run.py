@@ -108,13 +108,13 @@ class Run(Keeping):
             keep=functools.partial(move_contents, project),
         )
         self._at_end = {}
-        self._repeats = Repeats(project, run_id, options)
         start = {**self._info, "id": run_id, "process": liveness.process_facts()}
         self._writer.append(DataClass.META, [RecordKind.START, now_us(), plain(start)])
         self.config = Config(
             self._record_config, dict(known_config or {}), allow_val_change=allow_val_change
         )
         self.config.update(config, allow_val_change=allow_val_change or self.resumed)
+        self._repeats = Repeats(project, run_id, options, self.config.as_dict)
         self.summary = Summary(self._record_summary, self._folded_summary)
         self._surroundings = Surroundings(
             Recorder(

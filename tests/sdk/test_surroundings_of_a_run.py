@@ -274,3 +274,21 @@ def test_two_short_scripts_that_do_not_finish_are_told_apart(
     for words in (("train.py",), ("other.py",)):
         assert "same code" not in run_words(*words)
     assert "same code" in run_words("train.py")
+
+
+LOOP = """
+import localstore
+for lr in (1, 2, 3):
+    run = localstore.init(project="loop")
+    run.config.lr = lr
+    run.finish()
+"""
+
+
+@pytest.mark.usefixtures("switched_on")
+def test_runs_whose_config_is_set_after_their_start_are_told_apart_by_it(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCALSTORE_QUIET", "0")
+    (repository / "loop.py").write_text(LOOP)
+    assert "same code" not in run_words("loop.py")
