@@ -11,6 +11,7 @@ import os
 import threading
 import weakref
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from localstore.artifacts.references import FileReference, files_of
@@ -21,7 +22,6 @@ from localstore.store.sources import Source, look, open_file, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
 MEMORY_BYTES: Final = 32 * 1024 * 1024  # of small files of all drafts of this process
 _SMALL_BYTES: Final = 8 * 1024 * 1024
@@ -155,7 +155,7 @@ class Draft:
             self._check_open()
             for path, file in walk(folder.root):
                 name = check_path(folder.prefix + path)
-                self._items[name] = self._source(name, file, look(file), True)
+                self._items[name] = self._source(name, Path(file), look(file), True)
         else:
             self._check_open()
             self._folders.append(folder)
@@ -247,8 +247,8 @@ class Draft:
                 total += len(item.file)
             else:
                 sources.append(item)
-                facts[path] = Facts.of(look(item.file))
-                total += facts[path].size
+                facts[path] = found = Facts.of(look(item.file))
+                total += found.size
         check_paths([*(one.path for one in ready), *(one.path for one in sources)])
         sources.sort(key=lambda one: one.path.encode())
         return Gathered(sources, ready, facts, total)

@@ -60,7 +60,7 @@ def files_of(prefix: str, folder: FileReference) -> dict[str, FileReference]:
             f"{str(folder.target)!r} has {len(files)} files, max_objects is {folder.max_objects}"
         )
     above = f"{prefix}/" if prefix else ""
-    return {above + path: replace(folder, target=file) for path, file in files}
+    return {above + path: replace(folder, target=Path(file)) for path, file in files}
 
 
 def read_reference(

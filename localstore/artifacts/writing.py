@@ -86,7 +86,7 @@ class Logged:
 
 
 # ------------------------------------------------------------------ logging
-def hash_file(file: Path) -> tuple[int, bytes]:
+def hash_file(file: str | Path) -> tuple[int, bytes]:
     """Size and BLAKE3 of a regular file.
 
     Raises:
@@ -199,7 +199,7 @@ class Logging:
             if isinstance(source.file, bytes):
                 continue
             facts = gathered.facts[source.path]
-            found = None if self._rehash else cache.hash_of(str(source.file.absolute()), facts)
+            found = None if self._rehash else cache.hash_of(str(source.file), facts)
             if found is None:
                 unread_bytes += facts.size
             else:
@@ -264,7 +264,7 @@ class Logging:
             progress=lambda count: self._progress(count, self._total),
             chunking=self._options.chunking,
         )
-        entries = in_order([*ingest.run(gathered.sources), *gathered.ready])
+        entries = in_order([*ingest.run(gathered.sources, gathered.facts), *gathered.ready])
         manifest = ingest.store_manifest(entries)
         return entries, manifest, ingest
 

@@ -103,7 +103,7 @@ class FileCache:
         if raw is None:
             return None
         parts[name] = parts.pop(name)
-        return tuple(Part(*part) for part in _PART.iter_unpack(raw))
+        return tuple([Part(*part) for part in _PART.iter_unpack(raw)])
 
     def put_path(self, path: str, facts: Facts, content_hash: bytes) -> None:
         """Remember a file; only one that had settled before it was read."""

@@ -7,6 +7,8 @@ to durably, then looked for once more; what is missing by then is stored anew.
 from __future__ import annotations
 
 import os
+import queue
+import threading
 import time
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -28,10 +30,10 @@ from localstore.store.objects import ObjectFiles, vanishing
 from localstore.store.sealing import Hand, Sealer, Slot, disk_errors
 from localstore.store.sources import Source, hash_zeros, hole_at, look, open_file, refusal, unstable
 from localstore.store.streams import Slabs, Stream
-from localstore.store.threads import thread_count
+from localstore.store.threads import Beside, thread_count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from localstore.project import Project
 
@@ -40,6 +42,9 @@ _TRIES: Final = 3
 _MANIFEST_LEVEL: Final = 3
 _FAN: Final = 10_000  # pages that one page lists: 700 KB
 _THREADS_FROM_BYTES: Final = 4 * 1024 * 1024
+
+
+_Seen = tuple[Source, Facts]  # no facts of a content in memory
 
 
 @dataclass(slots=True)
@@ -100,9 +105,16 @@ class Ingest:
         self._cache = FileCache(project, data_class)
         self._pinned: dict[bytes, bool] = {}
         self._folder = str(Path.cwd())
+        self._owner = 0
+        self._counts: queue.SimpleQueue[int] = queue.SimpleQueue()
 
-    def run(self, sources: Iterable[Source]) -> list[Entry]:
+    def run(
+        self, sources: Iterable[Source], seen: Mapping[str, Facts] | None = None
+    ) -> list[Entry]:
         """Take all sources; every object is durable and referred to.
+
+        Args:
+            seen: of files that were looked at just now, by their paths in the version.
 
         Returns:
             One entry for each source, by path.
@@ -113,16 +125,18 @@ class Ingest:
             NotFound, NotPermitted: a file is missing or cannot be read.
             StoreError: the disk refused, or objects vanish as fast as they are stored.
         """
+        self._owner = threading.get_ident()
         todo = sorted(sources, key=attrgetter("path"))
         check_paths([check_path(source.path) for source in todo])
         entries: dict[str, Entry] = {}
+        sized = [(one, self._look(one, seen or {})) for one in todo]
         for attempt in range(_ROUNDS):
             self._pinned.clear()
             with disk_errors():
-                entries |= self._take(todo, trust=not (self._rehash or attempt))
+                entries |= self._take(sized, trust=not (self._rehash or attempt))
             gone = self._gone(entries.values())
-            todo = [one for one in todo if gone and _uses(entries[one.path], gone)]
-            if not todo:
+            sized = [one for one in sized if gone and _uses(entries[one[0].path], gone)]
+            if not sized:
                 self._index.save()
                 self._cache.save()
                 return sorted(entries.values(), key=attrgetter("path"))
@@ -165,23 +179,19 @@ class Ingest:
         return {object_id for object_id in ids if not self._objects.has(object_id)}
 
     # -------------------------------------------------------------- one round
-    def _take(self, sources: list[Source], *, trust: bool) -> dict[str, Entry]:
+    def _look(self, source: Source, seen: Mapping[str, Facts]) -> Facts:
+        if isinstance(source.file, bytes):
+            return Facts(len(source.file), 0, 0, 0)
+        return seen.get(source.path) or Facts.of(look(source.file))
+
+    def _take(self, sources: list[_Seen], *, trust: bool) -> dict[str, Entry]:
         entries: dict[str, Entry] = {}
-        new: list[tuple[Source, int]] = []
-        for source in sources:
-            if isinstance(source.file, bytes):
-                new.append((source, len(source.file)))
-                continue
-            facts = Facts.of(look(source.file))
-            known = self._known(source.path, source.file, facts) if trust else None
-            if known is None:
-                new.append((source, facts.size))
-                continue
-            entries[source.path] = known
-            self._tell(source, facts)
-            self._progress(facts.size)
-        taken = self._take_new(new) if new else []
-        del new
+        large = [one for one in sources if one[1].size >= SMALL_BYTES]
+        small = [one for one in sources if one[1].size < SMALL_BYTES]
+        taken = self._take_new(
+            list(self._unknown(large, entries, trust=trust)),
+            self._unknown(small, entries, trust=trust),
+        )
         while taken:
             one = taken.pop()  # what it holds is free for the entry that comes of it
             entry = entries[one.source.path] = one.entry()
@@ -193,7 +203,23 @@ class Ingest:
             self._refer(held)
         return entries
 
-    def _known(self, path: str, file: Path, facts: Facts) -> Entry | None:
+    def _unknown(
+        self, sources: Iterable[_Seen], entries: dict[str, Entry], *, trust: bool
+    ) -> Iterator[tuple[Source, int]]:
+        """Sources that must be read, with their sizes; the others become entries."""
+        for source, facts in sources:
+            if isinstance(source.file, bytes):
+                yield source, len(source.file)
+                continue
+            known = self._known(source.path, source.file, facts) if trust else None
+            if known is None:
+                yield source, facts.size
+                continue
+            entries[source.path] = known
+            self._tell(source, facts)
+            self._advance(facts.size)
+
+    def _known(self, path: str, file: str | Path, facts: Facts) -> Entry | None:
         """The entry of a file that is as it was, and whose objects are here."""
         content_hash = self._cache.hash_of(self._absolute(file), facts)
         parts = self._here(content_hash) if content_hash else None
@@ -213,26 +239,41 @@ class Ingest:
                 return None
         return parts
 
-    def _take_new(self, new: list[tuple[Source, int]]) -> list[_Taken]:
-        """Read sources, of these sizes, and have their chunks sealed."""
-        many = sum(size for _, size in new) >= _THREADS_FROM_BYTES
-        threads = thread_count() if many else 0
-        slabs = Slabs(self._cutter.window, threads + 2)
+    def _take_new(
+        self, large: list[tuple[Source, int]], small: Iterable[tuple[Source, int]]
+    ) -> list[_Taken]:
+        """Read sources, of these sizes, and have their chunks sealed; small ones beside large."""
+        total = sum(size for _, size in large)
+        if total < _THREADS_FROM_BYTES:
+            small = list(small)
+            total += sum(size for _, size in small)
+        threads = thread_count() if total >= _THREADS_FROM_BYTES else 0
+        slabs = Slabs(self._cutter.window, threads + 3)
         with Sealer(
             self._project, self._class, self._index, self._refer, threads=threads
         ) as sealer:
-            taken = [
-                self._take_large(source, size, sealer, slabs)
-                for source, size in new
-                if size >= SMALL_BYTES
-            ]
-            small = [source for source, size in new if size < SMALL_BYTES]
-            taken += self._take_small(small, sealer, slabs)
+            beside = Beside(
+                lambda: self._take_small(small, sealer, slabs), alone=not (large and threads)
+            )
+            with beside:
+                taken = [self._take_large(source, size, sealer, slabs) for source, size in large]
+                taken += beside.result()
             sealer.finish()
+        self._report()
         self.new_bytes += sealer.new_bytes
         return taken
 
-    def _absolute(self, file: Path) -> str:
+    def _advance(self, count: int) -> None:
+        """So many bytes are done; told in the thread that called `run`."""
+        self._counts.put(count)
+        if threading.get_ident() == self._owner:
+            self._report()
+
+    def _report(self) -> None:
+        while not self._counts.empty():
+            self._progress(self._counts.get())
+
+    def _absolute(self, file: str | Path) -> str:
         name = str(file)
         return name if name.startswith("/") else f"{self._folder}/{name}"
 
@@ -250,9 +291,15 @@ class Ingest:
                 return taken
         raise unstable(source)
 
-    def _take_small(self, sources: list[Source], sealer: Sealer, slabs: Slabs) -> list[_Taken]:
+    def _take_small(
+        self, sources: Iterable[tuple[Source, int]], sealer: Sealer, slabs: Slabs
+    ) -> list[_Taken]:
         stream = Stream(self._cutter, sealer, slabs)
-        taken = [self._read_whole(source, stream) for source in sources]
+        taken = []
+        for source, _ in sources:
+            if sealer.failed:
+                break
+            taken.append(self._read_whole(source, stream))
         _lay_out(taken, stream.finish())
         return taken
 
@@ -262,13 +309,13 @@ class Ingest:
         if isinstance(source.file, bytes):
             hasher.update(source.file)
             stream.write(source.file)
-            self._progress(len(source.file))
+            self._advance(len(source.file))
             return _Taken(source, hasher.digest(), len(source.file))
         now = time.time_ns()
         handle, before = open_file(source.file)
         try:
             at = self._read_all(handle, before, stream, hasher)
-            facts = self._same(source, source.file, handle, before)
+            facts = self._same(source, source.file, before)
         except OSError as error:
             raise refusal(source.file, error) from None
         finally:
@@ -298,7 +345,7 @@ class Ingest:
                 stream.advance(count)
             if not count:
                 break
-            self._progress(count)
+            self._advance(count)
             at += count
         return at
 
@@ -311,16 +358,16 @@ class Ingest:
         one.parts = self._here(one.hash)
         if one.parts is None:
             stream.write(content)
-        self._progress(len(content))
+        self._advance(len(content))
         return one
 
-    def _read_small(self, source: Source, file: Path) -> tuple[bytes, Facts | None]:
+    def _read_small(self, source: Source, file: str | Path) -> tuple[bytes, Facts | None]:
         for _ in range(_TRIES):
             now = time.time_ns()
             handle, before = open_file(file)
             try:
                 content = os.pread(handle, before.st_size + 1, 0)
-                facts = self._same(source, file, handle, before)
+                facts = self._same(source, file, before)
             except OSError as error:
                 raise refusal(file, error) from None
             finally:
@@ -329,12 +376,10 @@ class Ingest:
                 return content, facts if facts.settled(now) else None
         raise unstable(source)
 
-    def _same(
-        self, source: Source, file: Path, handle: int, before: os.stat_result
-    ) -> Facts | None:
-        """The facts of a file that was read, if they are still those from before."""
+    def _same(self, source: Source, file: str | Path, before: os.stat_result) -> Facts | None:
+        """The facts of a file that was read, if those under its name are still the same."""
         facts = Facts.of(before)
-        if Facts.of(os.fstat(handle)) != facts or Facts.of(look(file)) != facts:
+        if Facts.of(look(file)) != facts:
             return None
         self._tell(source, facts)
         return facts

@@ -133,7 +133,7 @@ class Sealer:
         """
         self.files, self.new_bytes = ObjectFiles(project.paths), 0
         self._dedup, self._class, self._index = project.dedup, int(data_class), index
-        self._refer = refer
+        self._refer, self._owner = refer, threading.get_ident()
         self._changed = threading.Condition()
         self._relied = set(relied)
         self._pending: dict[bytes, tuple[bytes, bytes]] = {}
@@ -180,9 +180,16 @@ class Sealer:
         self._threads = []
         self._batch.group.close()
 
-    # -------------------------------------------------------------- the caller's thread
+    @property
+    def failed(self) -> bool:
+        """Whether nothing more will be sealed."""
+        return self._error is not None
+
+    # -------------------------------------------------------------- the caller's threads
     def submit(self, chunk: memoryview, slab: Slab) -> Slot:
         """Have a chunk sealed; its slot is filled when `finish` returns.
+
+        Another thread may submit chunks as well, if there are threads that seal.
 
         Raises:
             StoreError: the disk refused one of the chunks before.
@@ -197,7 +204,8 @@ class Sealer:
             self._jobs.put((chunk, slot, slab))
         if self._batch.size >= _BATCH_BYTES:
             self._close_batch()
-        self._refer_durable()
+        if threading.get_ident() == self._owner:
+            self._refer_durable()
         return slot
 
     def finish(self) -> None:

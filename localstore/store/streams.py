@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from typing import TYPE_CHECKING, Final
 
 from localstore.store.sealing import Sealer, Slab, Slot
@@ -14,21 +15,24 @@ _WINDOWS: Final = 3  # of a cutter, in each slab
 
 
 class Slabs:
-    """The buffers of one ingest: made when first needed, then used again and again."""
+    """The buffers of one ingest: made when first needed, then used again and again.
+
+    Two streams may take from them at once.
+    """
 
     def __init__(self, window: int, most: int) -> None:
         """`window`: of the cutter. `most`: how many; at least two more than threads that seal."""
         self._size, self._left = _WINDOWS * window, most
+        self._lock = threading.Lock()
         self._free: queue.SimpleQueue[Slab] = queue.SimpleQueue()
         self._zeros: dict[int, Slot] = {}
 
     def take(self) -> Slab:
         """A buffer; waits for one when all are in use."""
-        if self._free.empty() and self._left:
-            self._left -= 1
-            slab = Slab(self._size, self._free)
-        else:
-            slab = self._free.get()
+        with self._lock:
+            make = self._left > 0 and self._free.empty()
+            self._left -= make
+        slab = Slab(self._size, self._free) if make else self._free.get()
         slab.hold()
         return slab
 

@@ -234,7 +234,7 @@ def test_a_folder_is_walked_in_the_order_of_paths(tmp_path: Path) -> None:
     (tmp_path / "in" / "empty").mkdir()
     found = walk(tmp_path / "in")
     assert [path for path, _ in found] == ["a-b", "a/b/c", "a/z", "b", "Ä"]
-    assert all(file == tmp_path / "in" / path for path, file in found)
+    assert all(file == str(tmp_path / "in" / path) for path, file in found)
 
 
 def test_links_stand_for_what_they_point_to(store: Store, tmp_path: Path) -> None:
