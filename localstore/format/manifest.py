@@ -211,7 +211,7 @@ def decode_page(raw: bytes) -> tuple[list[Entry], list[tuple[bytes, bytes]]]:
     """
     try:
         page = _decoder.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Damaged(f"not a manifest: {error}") from None
     if page.v != MANIFEST_VERSION:
         raise Damaged(f"a manifest of version {page.v}, of a newer localstore")

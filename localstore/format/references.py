@@ -105,8 +105,11 @@ def vouched_cancels(view: memoryview) -> dict[tuple[str, int], int]:
                 pending += ((one.hex(), index) for one, index in segment.decode_unref(frame))
         except Damaged:
             break
-        if frame.kind == spec.FrameType.HEAD and pending:
-            heads.append((frame, chain, len(pending)))
+        if frame.kind == spec.FrameType.HEAD:
+            if pending:
+                heads.append((frame, chain, len(pending)))
+            if frame.body[56:57] == b"\1":
+                break  # final: what follows it is damage
         chain = crypto.chain_step(chain, (frame.raw,))
         offset, count = frame.end, count + 1
     return _vouched(header, heads, pending)

@@ -17,7 +17,7 @@ import nacl.exceptions
 import zstandard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 class Refused(Exception):
@@ -50,8 +50,8 @@ def padme(length: int) -> int:
 
 
 # chapter 6.1
-def open_header(log: bytes, class_secret: bytes) -> tuple[dict[str, bytes], int]:
-    """The fields that the rest needs, and where the frames begin."""
+def read_header(log: bytes) -> tuple[dict[str, bytes], int]:
+    """The fields that need no key, and where the frames begin."""
     if len(log) < 380:
         raise Refused("torn")
     if log[:8] != b"LSEG\r\n\x1a\n" or log[8] != 1 or log[9] != 1 or log[11] != 0:
@@ -61,8 +61,14 @@ def open_header(log: bytes, class_secret: bytes) -> tuple[dict[str, bytes], int]
         raise Refused("damaged")
     if len(log) < length:
         raise Refused("torn")
-    f = {"segment": log[64:80], "device": log[128:160], "commitment": log[232:264]}
+    f = {"subject": log[48:64], "segment": log[64:80], "device": log[128:160]}
     check_signature(f["device"], b"ls1/sig/header", log[: length - 64], log[length - 64 : length])
+    return f, length
+
+
+def open_header(log: bytes, class_secret: bytes) -> tuple[dict[str, bytes], int]:
+    """The same, and the segment's key."""
+    f, length = read_header(log)
     try:
         public = sodium.crypto_scalarmult_base(class_secret)
         plain = sodium.crypto_box_seal_open(log[264:376], public, class_secret)
@@ -72,7 +78,7 @@ def open_header(log: bytes, class_secret: bytes) -> tuple[dict[str, bytes], int]
     if not hmac.compare_digest(context, blake(b"ls1/seg-ctx", log[:264])):
         raise Refused("forged")
     commitment = blake(b"ls1/commit", key=f["key"], salt=f["segment"])
-    if not hmac.compare_digest(commitment, f["commitment"]):
+    if not hmac.compare_digest(commitment, log[232:264]):
         raise Refused("forged")
     return f, length
 
@@ -90,7 +96,7 @@ def frame_at(log: bytes, at: int) -> tuple[int, int, bytes]:
         raise Refused("torn")
     if struct.unpack_from("<I", log, end)[0] != zlib.crc32(log[at:end]):
         raise Refused("damaged")
-    if kind not in (1, 2, 3, 4, 5) and not 64 <= kind <= 127:
+    if kind not in range(1, 7) and not 64 <= kind <= 127:
         raise Refused("damaged")
     return kind, index, log[at : end + 4]
 
@@ -142,12 +148,12 @@ def check_head(f: dict[str, bytes], frame: bytes, at: int, index: int, chain: by
     return bool(final)
 
 
-def read_log(log: bytes, class_secret: bytes) -> tuple[list[str], list[Any]]:
-    """A verdict for each frame, and the contents of the sealed ones that are good."""
-    f, at = open_header(log, class_secret)
-    chain, expected, whole, final = blake(b"ls1/chain", log[:at]), 0, True, False
+def walk(
+    f: dict[str, bytes], log: bytes, at: int, take: Callable[[int, int, bytes], None]
+) -> tuple[list[str], int]:
+    """A verdict for each frame, and how many bytes the last head that fits vouches for."""
+    chain, expected, whole, final, vouched = blake(b"ls1/chain", log[:at]), 0, True, False, 0
     verdicts: list[str] = []
-    contents: list[Any] = []
     while at < len(log):
         try:
             kind, index, frame = frame_at(log, at)
@@ -163,18 +169,94 @@ def read_log(log: bytes, class_secret: bytes) -> tuple[list[str], list[Any]]:
                 whole = False
                 raise Refused("damaged")
             whole, expected = whole and index == expected, index + 1
-            if kind == 4:
-                final = whole and check_head(f, frame, at, index, chain)
             if kind == 3 or (kind == 4 and not whole):
                 raise Refused("damaged")
-            if kind in SEALED:
-                contents.append(SEALED[kind](content(f, frame)))
+            if kind == 4:
+                final = check_head(f, frame, at, index, chain)
+                vouched = at + len(frame)
+            take(kind, at, frame)
             verdicts.append("ok")
         except Refused as problem:
             verdicts.append(problem.why)
         chain = blake(b"ls1/chain", chain + frame)
         at += len(frame)
-    return verdicts, contents
+    return verdicts, vouched
+
+
+def read_log(log: bytes, class_secret: bytes) -> tuple[list[str], list[Any]]:
+    """A verdict for each frame, and the contents of the sealed ones that are good."""
+    f, at = open_header(log, class_secret)
+    contents: list[Any] = []
+
+    def take(kind: int, _at: int, frame: bytes) -> None:
+        if kind in SEALED:
+            contents.append(SEALED[kind](content(f, frame)))
+        elif kind in IN_CLEAR:
+            entries(frame, IN_CLEAR[kind])
+
+    return walk(f, log, at, take)[0], contents
+
+
+def entries(frame: bytes, size: int) -> list[bytes]:
+    """What a REF or UNREF frame lists."""
+    body = frame[16:-4]
+    if len(body) % size:
+        raise Refused("damaged")
+    return [body[at : at + size] for at in range(0, len(body), size)]
+
+
+def references(log: bytes, at: int) -> Iterator[tuple[int, int, int, bytes]]:
+    """Type, index, offset and bytes of each frame; refused where one may be missing."""
+    count = 0
+    while at < len(log):
+        try:
+            kind, index, frame = frame_at(log, at)
+        except Refused as problem:
+            if problem.why == "torn" and next_frame(log, at + 1) is None:
+                return
+            raise Refused("damaged") from None
+        if index > count:
+            raise Refused("damaged")
+        yield kind, index, at, frame
+        at, count = at + len(frame), max(count, index + 1)
+
+
+Place = tuple[bytes, bytes, int]
+
+
+def refs_of(log: bytes, may_end: bool) -> tuple[dict[Place, set[bytes]], set[Place]]:
+    """What each REF frame of a log names, and the REF frames that its UNREFs end."""
+    f, begin = read_header(log)
+    own, subject = (f["subject"], f["segment"]), f["subject"]
+    vouched = walk(f, log, begin, lambda *_: None)[1]
+    named: dict[Place, set[bytes]] = {}
+    ended: set[Place] = set()
+    for kind, index, at, frame in references(log, begin):
+        if kind == 5:
+            named.setdefault((*own, index), set()).update(entries(frame, 32))
+        if kind == 6:
+            ends = [struct.unpack("<16sQ", one) for one in entries(frame, 24)]
+            if may_end and at < vouched:
+                ended |= {(subject, *one) for one in ends}
+    return named, ended
+
+
+def needed(logs: list[tuple[bytes, bool]]) -> set[bytes]:
+    """Objects that these logs and forks need; each comes with whether its UNREFs may count."""
+    versions: dict[Place, list[set[bytes]]] = {}
+    ended: set[Place] = set()
+    for log, may_end in logs:
+        named, ends = refs_of(log, may_end)
+        ended |= ends
+        for place, ids in named.items():
+            versions.setdefault(place, []).append(ids)
+    return {
+        one
+        for place, several in versions.items()
+        if place not in ended or any(ids != several[0] for ids in several)
+        for ids in several
+        for one in ids
+    }
 
 
 # chapters 7 and 8
@@ -209,7 +291,7 @@ class Bytes:
 def value(raw: bytes) -> Any:
     try:
         return msgspec.msgpack.decode(raw)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise Refused("damaged") from None
 
 
@@ -304,3 +386,4 @@ def read_columns(raw: bytes) -> dict[str, Any]:
 
 
 SEALED: dict[int, Callable[[bytes], Any]] = {1: read_columns, 2: read_records}
+IN_CLEAR = {5: 32, 6: 24}
