@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from localstore import errors
     from localstore.errors import ConfigError, LocalStoreError
     from localstore.media import (
         Audio,
@@ -55,7 +56,7 @@ __all__ = [
     "run", "config", "summary",
     "Run", "Artifact", "Api", "Histogram", "Image", "Video", "Audio", "Text", "Html", "Table",
     "Plotly", "Object3D", "plot", "plot_table",
-    "LocalStoreError", "ConfigError",
+    "LocalStoreError", "ConfigError", "errors",
     "__version__",
 ]  # fmt: skip
 
@@ -91,6 +92,8 @@ def __getattr__(name: str) -> Any:
     """Load public names when they are first used; `run`, `config`, `summary` follow the run."""
     from importlib import import_module
 
+    if name == "errors":
+        return import_module("localstore.errors")
     if name in _HOMES:
         value = getattr(import_module(_HOMES[name]), name)
         globals()[name] = value

@@ -125,7 +125,11 @@ def _temporary(path: Path, content: bytes, *, sync: bool = True) -> Path:
     make_folder(path.parent)
     temporary = path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    handle = os.open(temporary, flags, FILE_MODE)
+    try:
+        handle = os.open(temporary, flags, FILE_MODE)
+    except OSError as problem:
+        problem.filename = str(path)  # a person knows no other name
+        raise
     try:
         write_all(handle, content, 0)
         if sync:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from localstore import settings
 from localstore.artifacts.names import Place, parse_place
 from localstore.artifacts.reading import reader
-from localstore.errors import Damaged, NotFound, UsageError
+from localstore.errors import Damaged, LocalStoreError, NotFound, UsageError
 from localstore.layout import HomePaths
 from localstore.projects import Projects
 from localstore.sdk.artifact import Artifact
@@ -36,12 +36,27 @@ def find_from(project: Project, place: Place, options: Settings) -> Artifact:
         NotPermitted: a machine that may only write.
     """
     own = place.project in ("", project.name) and place.entity in ("", project.entity)
-    if own:
-        projects = [project]
-    else:
-        home = HomePaths(options.home_path)
-        projects = Projects(home, project.identity).named(place.entity, place.project)
-    return find_in(projects, place, options)
+    home = Projects(HomePaths(options.home_path), project.identity)
+    projects = [project] if own else home.named(place.entity, place.project)
+    try:
+        return find_in(projects, place, options)
+    except NotFound as problem:
+        if place.project or _has(project, place.name, options):
+            raise
+        other = next((one for one in list(home.all()) if _has(one, place.name, options)), None)
+        if other is None:
+            raise
+        raise NotFound(
+            f"no artifact {place.name!r} in project {project.name!r}",
+            hint=f"project {other.name!r} has one: {other.name}/{place.name}",
+        ) from problem
+
+
+def _has(project: Project, name: str, options: Settings) -> bool:
+    try:
+        return bool(reader(project, options.tail_dir).read(name).versions)
+    except LocalStoreError:
+        return False
 
 
 def find_in(projects: Iterable[Project], place: Place, options: Settings) -> Artifact:

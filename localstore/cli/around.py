@@ -162,7 +162,7 @@ def state_row(table: Table) -> str:
         "gpu": " ".join(f"{value:.0f}" for value in graphics) + " %" if graphics else "",
     }
     said = ", ".join(f"{name} {value}" for name, value in parts.items() if value)
-    return f"{said}; {len(table)} samples" if said else ""
+    return f"{said}; {len(table)} sample{'s' * (len(table) != 1)}" if said else ""
 
 
 def _mebibytes(value: float | None) -> str:

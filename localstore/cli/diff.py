@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,6 +10,7 @@ import click
 
 from localstore.cli import exit_status, terminal
 from localstore.cli.checkout import code_files, requirements_of
+from localstore.cli.show import value_text
 from localstore.cli.terminal import inert, short
 from localstore.errors import UsageError
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 _DAMAGED: Final = 20
 PARTS: Final = ("git", "code", "config", "summary", "environment", "requirements", "inputs")
 _VALUE_CHARS: Final = 40
+_COMMAND_CHARS: Final = 200  # its end is what differs
 # Facts of one saving of the code, which say nothing of the code itself.
 _NOT_THE_CODE: Final = ("masked", "level", "limits")
 _COLOURS: Final = {"+": "green", "-": "red", "@": "cyan"}
@@ -151,7 +154,7 @@ def _print(runs: tuple[StoredRun, StoredRun], found: Comparison) -> None:
         click.echo("\nno difference in what was compared")
     for part, differences in found.parts.items():
         if differences:
-            rows = [_row(one) for one in differences]
+            rows = [_row(one, part) for one in differences]
             click.echo(f"\n{part}\n{terminal.columns(rows, indent='  ')}")
     if not found.code and _have_other_commits(found):
         terminal.note("the commits differ: `git diff`, in a clone, shows how")
@@ -165,10 +168,17 @@ def _have_other_commits(found: Comparison) -> bool:
     return any(one.key == "commit" for one in found.parts.get("git", ()))
 
 
-def _row(one: Difference) -> list[str]:
-    before = short(one.left, _VALUE_CHARS) if one.change != "added" else ""
-    after = short(one.right, _VALUE_CHARS) if one.change != "removed" else ""
+def _row(one: Difference, part: str) -> list[str]:
+    before = _text(one.left, one.key, part) if one.change != "added" else ""
+    after = _text(one.right, one.key, part) if one.change != "removed" else ""
     return [inert(one.key), before, "->", after]
+
+
+def _text(value: object, key: str, part: str) -> str:
+    """A command line as one types it; of media what they are, not where they lie."""
+    if (part, key) == ("environment", "command") and isinstance(value, list):
+        return short(shlex.join(str(word) for word in value), _COMMAND_CHARS)
+    return value_text(value) if isinstance(value, dict) else short(value, _VALUE_CHARS)
 
 
 def _coloured(line: str) -> str:

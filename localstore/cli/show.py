@@ -217,7 +217,8 @@ def picture(curve: Curve) -> list[str]:
     """A title, and the curve between its least and greatest value."""
     facts = curve.facts()
     said = "  ".join(f"{name} {short(facts[name])}" for name in ("first", "last", "min", "max"))
-    lines = [f"{inert(curve.key)}  {facts['points']} points  {said}"]
+    many = f"{facts['points']} point{'s' * (facts['points'] != 1)}"
+    lines = [f"{inert(curve.key)}  {many}  {said}"]
     room = min(terminal.width_chars() - _LABEL_CHARS - 4, _CURVE_WIDTH[-1])
     drawn = draw(
         curve.places,

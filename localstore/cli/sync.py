@@ -139,7 +139,18 @@ def _print(values: Mapping[str, Any], names: Mapping[str, str]) -> None:
         head = f"{project['remote']} {_called(project['project'], names)}"
         _print_project(head, project, dry_run=values["dry_run"])
     if not values["projects"] and not values["failed"]:
-        click.echo("nothing to sync: no remote, or no project; see `localstore remote add`")
+        click.echo(f"nothing to sync: {_why_nothing()}")
+
+
+def _why_nothing() -> str:
+    from localstore.cli import context as store
+    from localstore.remotes import read_remotes
+
+    if not read_remotes(store.home()):
+        return "no remote; add one with `localstore remote add`"
+    if not store.recipients():
+        return "no project, and no key here to find yours with: `localstore key recover`"
+    return "no project, here or on the remotes"
 
 
 def _print_project(head: str, project: Mapping[str, Any], *, dry_run: bool) -> None:

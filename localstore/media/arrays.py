@@ -24,10 +24,13 @@ def to_numpy(value: Any, what: str) -> npt.NDArray[Any]:
     """A numpy array with the numbers of `value`: numpy, torch, jax, tensorflow, nested lists.
 
     Raises:
-        UsageError: there are no numbers in it.
+        UsageError: there are no numbers in it, or no numpy is there to tell.
     """
-    import numpy as np
-
+    try:
+        import numpy as np
+    except ImportError as error:
+        hint = "pip install numpy"
+        raise UsageError(f"{what} needs numpy, which is not installed", hint=hint) from error
     try:
         array = np.asarray(_leave_device(value))
     except (TypeError, ValueError, RuntimeError) as error:

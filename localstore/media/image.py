@@ -203,12 +203,12 @@ def _from_file(source: Any) -> tuple[bytes | Path, str, int, int]:
 def _from_array(
     source: Any, mode: str | None, name: str, normalize: bool
 ) -> tuple[bytes, str, int, int]:
-    import numpy as np
-
     from localstore.media.arrays import as_picture, to_pixels
     from localstore.media.png import encode
 
     array = as_picture(source, "an image")
+    import numpy as np  # is there: whoever has none was told so
+
     if array.ndim == 2 and array.dtype == np.uint16 and name == "png" and not mode:
         return encode(array), name, array.shape[1], array.shape[0]
     pixels = to_pixels(array, normalize=normalize)

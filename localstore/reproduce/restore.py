@@ -94,7 +94,9 @@ class _Restoring:
         if not self._facts and not self._files:
             self._missing("no code was saved with this run")
         elif self._facts.get("commit") and "dirty" not in self._facts:
-            self._missing("whether files differed from the commit was not recorded")
+            self._missing(
+                "changes that were not committed, if there were any: the commit alone was recorded"
+            )
         elif self._facts.get("dirty") and "diff.patch" not in self._files:
             self._missing("files differed from the commit, and no patch was saved")
 
@@ -174,7 +176,8 @@ class _Restoring:
             remote = self._facts.get("remote")
             where = f", from {remote}," if remote else ""
             self._missing(
-                f"commit {commit}{where} is in no repository at hand: name one that has it"
+                f"commit {commit}{where} is in no repository at hand:"
+                " name one that has it, with --repo"
             )
         if "diff.patch" in self._files:
             self._write("diff.patch", self._files["diff.patch"])

@@ -314,6 +314,16 @@ def test_metadata_that_no_record_holds_is_refused_at_once() -> None:
         Artifact("model", "model", metadata={"a": "x" * (5 << 20)})
 
 
+def test_what_another_project_has_is_named_with_that_project(home: HomePaths) -> None:
+    log(home, {"a": "1"}, "letters")
+    with (
+        localstore.init(project="words", dir=home.root) as run,
+        pytest.raises(NotFound, match="in project 'words'") as missing,
+    ):
+        run.use_artifact("letters:latest")
+    assert "digits/letters" in missing.value.hint
+
+
 def test_one_name_in_two_projects_is_asked_about(home: HomePaths) -> None:
     log(home, {"a": "1"})
     artifact = Artifact("model", "model")

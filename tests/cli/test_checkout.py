@@ -182,6 +182,15 @@ def test_two_runs_are_compared_in_code_config_and_summary(two: str) -> None:
     assert TOKEN not in outcome.out
 
 
+def test_media_and_command_lines_are_told_as_a_person_says_them(
+    make_run: Callable[..., str],
+) -> None:
+    make_run([{"picture": localstore.Image([[0, 9]])}], id="left")
+    make_run([{"picture": localstore.Image([[0, 9], [9, 0]])}], id="right")
+    outcome = call("diff", "left", "right")
+    assert "  picture  image  2 x 1  ->  image  2 x 2\n" in outcome.out
+
+
 def test_the_differences_as_json(two: str) -> None:
     told = json.loads(call("diff", "first", "second", "--json").out)
     assert (told["left"], told["right"]) == ("ada/digits/first", "ada/digits/second")

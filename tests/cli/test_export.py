@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import math
+import os
 import re
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +22,6 @@ from tests.cli.conftest import call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 def _rows(*words: str) -> list[dict[str, Any]]:
@@ -194,3 +196,19 @@ def test_what_is_neither_run_nor_project_is_an_error(two_runs: None, target: str
     outcome = call("export", target)
     assert (outcome.code, outcome.out) == (66, "")
     assert f"no run and no project {target!r}" in outcome.err
+
+
+def test_a_folder_that_refuses_is_told_by_the_name_that_was_given(
+    two_runs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = os.open
+
+    def refusing(path: Any, flags: int, *more: Any, **named: Any) -> int:
+        if flags & os.O_CREAT and Path(path).parent == tmp_path:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return create(path, flags, *more, **named)
+
+    monkeypatch.setattr(os, "open", refusing)
+    outcome = call("export", "first", "-o", str(tmp_path / "out.csv"))
+    assert outcome.code == 74
+    assert f"{tmp_path / 'out.csv'}: Permission denied" in outcome.err

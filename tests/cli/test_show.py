@@ -55,7 +55,7 @@ def test_keys_choose_what_is_drawn(make_run: Callable[..., str]) -> None:
     make_run([{f"k{at}": at for at in range(9)} | {"word": "x"}], id="one")
     assert "more keys, for --key: k6, k7, k8\n" in call("show", "one").out
     chosen = call("show", "one", "--key", "k8", "--key", "word").out
-    assert "\nk8  1 points" in chosen
+    assert "\nk8  1 point  " in chosen
     assert "\nword  no numbers to draw\n" in chosen
     assert "\nk1  " not in chosen
 

@@ -65,6 +65,11 @@ def test_a_public_name_is_importable_and_explains_itself(name: str) -> None:
     assert len((found.__doc__ or "").strip()) > 20
 
 
+def test_errors_can_be_caught_by_their_names_at_once() -> None:
+    code = "import localstore\nprint(issubclass(localstore.errors.NotFound, Exception))"
+    assert run_python(code) == "True\n"
+
+
 @pytest.mark.parametrize("name", ["Run", "Api", "Histogram"])
 def test_public_methods_explain_themselves(name: str) -> None:
     cls = getattr(localstore, name)

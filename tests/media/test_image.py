@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -335,3 +336,10 @@ def test_a_box_at_no_place_is_refused(number: Any) -> None:
     position = {"minX": number, "maxX": 1, "minY": 0, "maxY": 1}
     with pytest.raises(UsageError, match="minX"):
         Image(noise(2, 2), boxes={"b": {"box_data": [{"position": position}]}})
+
+
+def test_a_list_without_numpy_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    with pytest.raises(UsageError, match="needs numpy") as problem:
+        Image([[1, 2], [3, 4]])
+    assert problem.value.hint == "pip install numpy"

@@ -76,7 +76,9 @@ def test_the_default_level_brings_the_commit_and_says_what_it_cannot_know(
     run = saved(repository, "sha")
     report = restore_code(run.facts, run.files, target, [repository.root])
     assert tree(target) == {"train.py": b"a = 1\n"}
-    assert report.missing == ["whether files differed from the commit was not recorded"]
+    assert report.missing == [
+        "changes that were not committed, if there were any: the commit alone was recorded"
+    ]
 
 
 def test_a_commit_that_was_never_pushed_comes_back_from_a_clone(
@@ -201,7 +203,7 @@ def test_without_the_commit_saved_files_come_back_and_the_commit_is_named(
     assert report.done == ["main file"]
     assert report.missing == [
         f"commit {commit}, from https://example.org/x.git, is in no repository at hand:"
-        " name one that has it",
+        " name one that has it, with --repo",
         "diff.patch is saved as a file: without its commit it cannot be applied",
     ]
     assert "train.py:1 (github-token)" in report.masked

@@ -178,4 +178,14 @@ def test_a_home_without_remotes_has_nothing_to_do(
     CliRunner().invoke(remote, ["rm", "stick"])
     done = CliRunner().invoke(sync_group, ["now"])
     assert done.exit_code == 0
-    assert "nothing to sync" in done.stdout
+    assert "nothing to sync: no remote" in done.stdout
+
+
+def test_a_home_without_a_key_is_told_to_recover_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCALSTORE_HOME", str(tmp_path / "new"))
+    CliRunner().invoke(remote, ["add", "stick", str(tmp_path / "s")])
+    done = CliRunner().invoke(sync_group, ["now"])
+    assert done.exit_code == 0
+    assert "localstore key recover" in done.stdout
