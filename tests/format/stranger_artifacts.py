@@ -153,6 +153,21 @@ def read_file_record(record: list[Any]) -> Map | None:
     return found
 
 
+def console(outputs: list[tuple[bytes, int, list[Any]]]) -> list[list[Any]]:
+    """Stream and text of OUTPUTs, each of which comes with its writer and sequence."""
+    out: list[list[Any]] = []
+    changing: dict[tuple[bytes, int], int] = {}
+    for writer, _, record in sorted(outputs, key=lambda one: (one[2][1], one[0], one[1])):
+        stream, text = record[2:4]
+        replaced = changing.pop((writer, stream), None)
+        if replaced is not None:
+            out[replaced] = []
+        if text.endswith("\r"):
+            changing[writer, stream] = len(out)
+        out.append([stream, text])
+    return [one for one in out if one]
+
+
 # chapter 9.2
 def version_digest(files: Iterable[Map]) -> bytes:
     data = b""
@@ -278,6 +293,17 @@ def labels_of(numbers: dict[bytes, set[int]], digest: bytes, mine: set[int]) -> 
     return out
 
 
+def name_of(records: list[list[Any]]) -> list[str]:
+    """Name and type by the first ARTIFACT record."""
+    found = []
+    for record in records:
+        body = record[2] if len(record) > 2 else None
+        if type(body) is dict and is_label(body.get("name")):
+            kind = body.get("type")
+            found.append((record[1], body["name"], kind if is_label(kind) else ""))
+    return [str(one) for one in min(found)[1:]] if found else ["", ""]
+
+
 def is_version(record: Any) -> bool:
     return (
         len(record) >= 5
@@ -336,6 +362,7 @@ def fold(said: Iterable[tuple[int, list[Any], bool, tuple[bytes, int]]]) -> Map:
             }
             for digest, mine in living.items()
         },
+        "artifact": name_of([r for c, r, _, _ in said if c == 1 and r[0] == 9]),
         "highest": max(itertools.chain([-1], *numbers.values())),
         "tips": sorted(one.hex() for one in history.tips()),
     }

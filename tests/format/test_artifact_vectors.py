@@ -17,11 +17,13 @@ from localstore import crypto
 from localstore.artifacts import model
 from localstore.artifacts.edits import Said
 from localstore.artifacts.reading import _belongs
+from localstore.cli.logs import Piece, standing
 from localstore.errors import Damaged, Forged, NotFound, UsageError
 from localstore.format import manifest, references, segment
 from localstore.format.records import decode_records
 from localstore.format.segment import decode_header
 from localstore.layout import object_name
+from localstore.query.contents import _as_file
 from localstore.store.manifests import load_entries
 from tests.store.makers import open_store
 
@@ -212,6 +214,7 @@ def test_histories_of_artifacts(vector: Vector) -> None:
         state = model.fold(one for one in said if _belongs(one.record[0], one.data_class))
         assert shown(state) == expected
         assert state.highest == vector.get("highest", state.highest)
+        assert [state.name, state.type] == vector.get("artifact", ["", ""])
         for version in state.versions:
             for word in (*version.labels, *version.aliases, version.digest.hex()):
                 assert state.find(word) == version
@@ -225,6 +228,7 @@ def test_a_stranger_reads_histories_as_we_do(vector: Vector) -> None:
         )
         ours = model.fold(one for one in said if _belongs(one.record[0], one.data_class))
         assert theirs["versions"] == native(vector["versions"])
+        assert theirs["artifact"] == vector.get("artifact", ["", ""])
         assert theirs["highest"] == ours.highest
         assert theirs["tips"] == sorted(one.hex() for one in ours.tips)
 
@@ -295,8 +299,6 @@ def test_what_a_reader_makes_of_the_record_of_a_file(vector: Vector) -> None:
     if record[0] != 12:
         assert file is None
         return
-    from localstore.query.contents import _as_file
-
     ours = _as_file(record, 6)
     assert file is not None
     assert ours is not None
@@ -306,3 +308,17 @@ def test_what_a_reader_makes_of_the_record_of_a_file(vector: Vector) -> None:
     parts = [[part.object_id, part.key, part.offset, part.length] for part in ours.parts]
     assert parts == file.get("parts", [])
     assert ours.hash == crypto.content_hash(b"content")
+
+
+@each("console")
+def test_what_is_left_of_a_console(vector: Vector) -> None:
+    outputs = [
+        (bytes.fromhex(one["writer"]), at, msgspec.msgpack.decode(bytes.fromhex(one["record"])))
+        for at, one in enumerate(vector["outputs"])
+    ]
+    assert stranger_artifacts.console(outputs) == vector["left"]
+    pieces = [
+        Piece(record[1], writer, record[2], record[3])
+        for writer, _, record in sorted(outputs, key=lambda one: (one[2][1], one[0], one[1]))
+    ]
+    assert [[one.stream, one.text] for one in standing(pieces)] == vector["left"]

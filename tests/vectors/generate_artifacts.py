@@ -523,6 +523,54 @@ def artifact_record_vectors() -> list[Vector]:
     ]
 
 
+def console_vectors() -> list[Vector]:
+    """OUTPUTs of a run in the order in which they stand on the disk, and what is left of them."""
+    one, other = sorted([fixed("writer", 16), fixed("another writer", 16)])
+    cases: list[tuple[str, list[tuple[Any, ...]], list[list[Any]]]] = [
+        ("nothing", [], []),
+        ("lines", [(0, one, 1, "a\nb\n"), (1, one, 1, "c\n")], [[1, "a\nb\n"], [1, "c\n"]]),
+        ("two streams", [(0, one, 2, "b\n"), (0, one, 1, "a\n")], [[2, "b\n"], [1, "a\n"]]),
+        ("by time", [(2, one, 1, "b\n"), (1, one, 1, "a\n")], [[1, "a\n"], [1, "b\n"]]),
+        (
+            "then by writer",
+            [(0, other, 1, "b\n"), (0, one, 1, "a\n")],
+            [[1, "a\n"], [1, "b\n"]],
+        ),
+        (
+            "a line that changed",
+            [(0, one, 1, " 1%\r"), (1, one, 1, " 2%\r"), (2, one, 1, "done\n")],
+            [[1, "done\n"]],
+        ),
+        (
+            "a line that still changes",
+            [(0, one, 1, "a\n"), (1, one, 1, "1%\r")],
+            [[1, "a\n"], [1, "1%\r"]],
+        ),
+        (
+            "another stream and another writer replace nothing",
+            [(0, one, 2, " 1%\r"), (1, one, 1, "a\n"), (2, other, 2, "b\n")],
+            [[2, " 1%\r"], [1, "a\n"], [2, "b\n"]],
+        ),
+        (
+            "a CR inside a text",
+            [(0, one, 1, "a\rb\n"), (1, one, 1, "c\n")],
+            [[1, "a\rb\n"], [1, "c\n"]],
+        ),
+    ]
+    return [
+        {
+            "name": name,
+            "outputs": [
+                {"writer": writer.hex(), "record": pack([14, START_US + second, *rest]).hex()}
+                for second, writer, *rest in outputs
+            ],
+            "left": left,
+            "expect": "ok",
+        }
+        for name, outputs, left in cases
+    ]
+
+
 def all_vectors() -> dict[str, list[Vector]]:
     """Every file's vectors, by the file's stem."""
     return {
@@ -530,6 +578,7 @@ def all_vectors() -> dict[str, list[Vector]]:
         "versions": version_vectors(),
         "references": reference_vectors(),
         "artifact_records": artifact_record_vectors(),
+        "console": console_vectors(),
     }
 
 

@@ -305,6 +305,11 @@ def _tags() -> list[tuple[str, History, Map]]:
         ),
         ("added and removed by one edit", one((1, "x", (), ["a"], ["a"])), tagged("a")),
         (
+            "added and removed by one edit that names itself",
+            one((1, "x", ("x",), ["a", "b"], ["a"])),
+            tagged("b"),
+        ),
+        (
             "tags that nobody may give",
             one((1, "x", (), ["", " ", "a\n", "t" * 257, 7, b"a", "t" * 256], [])),
             tagged("t" * 256),
@@ -438,10 +443,45 @@ def _deletions() -> list[tuple[str, History, Map]]:
     ]  # fmt: skip
 
 
+def _names() -> list[tuple[str, History, list[str]]]:
+    def named(*records: tuple[Any, ...], data_class: int = 1) -> History:
+        history = History()
+        for second, *rest in records:
+            history.add([9, at(second), *rest], data_class)
+        return history
+
+    model = {"name": "weights", "type": "model"}
+    return [
+        ("a name and a type", named((0, model)), ["weights", "model"]),
+        ("no type", named((0, {"name": "weights"})), ["weights", ""]),
+        (
+            "two types: the earlier one",
+            named((1, {"name": "weights", "type": "a"}), (0, model)),
+            ["weights", "model"],
+        ),
+        (
+            "two types at one time: the smaller one",
+            named((0, model), (0, {"name": "weights", "type": "data"})),
+            ["weights", "data"],
+        ),
+        ("a name in another class", named((0, model), data_class=7), ["", ""]),
+        (
+            "names that are none",
+            named((0, {"name": "a/b"}), (0, {"name": ""}), (0, {"name": 1}), (0, []), (0,)),
+            ["", ""],
+        ),
+        ("a type that is none", named((0, {"name": "w", "type": ".."})), ["w", ""]),
+    ]
+
+
 def history_vectors() -> list[Vector]:
     cases = [*_numbers(), *_aliases(), *_tags(), *_fields(), *_deletions()]
     highest = {"nothing": -1, "all deleted": 4}
-    return [
+    named: list[Vector] = [
+        {"name": name, "records": history.said, "versions": {}, "artifact": told, "expect": "ok"}
+        for name, history, told in _names()
+    ]
+    return named + [
         {
             "name": name,
             "records": history.said,
