@@ -182,13 +182,25 @@ def test_two_runs_are_compared_in_code_config_and_summary(two: str) -> None:
     assert TOKEN not in outcome.out
 
 
-def test_media_and_command_lines_are_told_as_a_person_says_them(
+def test_media_are_told_as_a_person_says_them(
     make_run: Callable[..., str],
 ) -> None:
     make_run([{"picture": localstore.Image([[0, 9]])}], id="left")
     make_run([{"picture": localstore.Image([[0, 9], [9, 0]])}], id="right")
     outcome = call("diff", "left", "right")
     assert "  picture  image  2 x 1  ->  image  2 x 2\n" in outcome.out
+
+
+def test_command_lines_are_told_as_one_types_them(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("import localstore\nlocalstore.init(project='digits')\n")
+    for name, words in (("left", ["--name", "a b"]), ("right", ["--lr", "1"])):
+        environment = {**os.environ, "LOCALSTORE_RUN_ID": name}
+        command = [sys.executable, "train.py", *words]
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    outcome = call("diff", "left", "right", "--only", "environment")
+    assert "train.py --name 'a b'  ->  " in outcome.out
+    assert "train.py --lr 1\n" in outcome.out
 
 
 def test_the_differences_as_json(two: str) -> None:
