@@ -7,6 +7,7 @@ is followed. Every file is written under a temporary name and gets its own when 
 from __future__ import annotations
 
 import queue
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -84,7 +85,7 @@ def restore(
 
 
 class _Work:
-    """Restores files: large ones one by one, objects opened ahead; small ones side by side."""
+    """Restores files: large ones one by one, objects opened ahead; small ones beside them."""
 
     def __init__(
         self,
@@ -107,14 +108,19 @@ class _Work:
             OSError: the disk refused.
             LocalStoreError: the first problem of a file, when all others are written.
         """
+        empty = not (self._root.is_dir() and any(self._root.iterdir()))
         writer = Writer(self._root, self._names)
         try:
-            todo = [entry for entry in entries if not self._is_there(writer, entry)]
+            todo = [entry for entry in entries if empty or not self._is_there(writer, entry)]
             small = [entry for entry in todo if self._is_small(entry)]
-            self._write_large(writer, [entry for entry in todo if not self._is_small(entry)])
+            with self._beside(_by_object(small)):
+                self._write_large(writer, [entry for entry in todo if not self._is_small(entry)])
+                self._write_tasks(report=True)
         finally:
             writer.close()
-        self._write_small(_by_object(small))
+        self._report()
+        if self._error is not None:
+            raise self._error
         if self._problems:
             note = f"{len(self._problems)} of {len(entries)} files were not restored"
             self._problems[0].add_note(note)
@@ -139,17 +145,21 @@ class _Work:
             for entry in entries:
                 self._write(writer, entry, self._told(map(objects.piece, entry.parts)))
 
-    def _write_small(self, entries: list[Entry]) -> None:
-        for at in range(0, len(entries), _TASK_FILES):
-            self._tasks.put(entries[at : at + _TASK_FILES])
-        helpers = min(thread_count(), -(-len(entries) // _TASK_FILES)) - 1
+    @contextmanager
+    def _beside(self, small: list[Entry]) -> Iterator[None]:
+        """Have small files written by other threads meanwhile."""
+        for at in range(0, len(small), _TASK_FILES):
+            self._tasks.put(small[at : at + _TASK_FILES])
+        helpers = min(thread_count(), -(-len(small) // _TASK_FILES)) - 1
         threads = start([self._write_tasks] * helpers)
-        self._write_tasks(report=True)
-        for thread in threads:
-            thread.join()
-        self._report()
-        if self._error is not None:
-            raise self._error
+        try:
+            yield
+        except BaseException as error:
+            self._error = error
+            raise
+        finally:
+            for thread in threads:
+                thread.join()
 
     def _write_tasks(self, *, report: bool = False) -> None:
         try:
