@@ -41,10 +41,17 @@ def check_may_empty(folder: Path, options: Settings) -> None:
 
 def remove_others(root: Path, kept: set[str]) -> None:
     """Remove files that are not `kept`, links themselves, and the folders that become empty."""
-    for folder, folders, files in os.walk(root, topdown=False):
-        here = Path(folder)
-        for name in files + [one for one in folders if (here / one).is_symlink()]:
-            if (here / name).relative_to(root).as_posix() not in kept:
-                (here / name).unlink()
-        if here != root and not any(here.iterdir()):
+    folders, waiting = list[Path](), [root]
+    while waiting:  # by hand: a version may have more folders within each other than calls
+        here = waiting.pop()
+        folders.append(here)
+        with os.scandir(here) as found:
+            entries = list(found)
+        for one in entries:
+            if one.is_dir(follow_symlinks=False):
+                waiting.append(here / one.name)
+            elif (here / one.name).relative_to(root).as_posix() not in kept:
+                (here / one.name).unlink()
+    for here in reversed(folders[1:]):
+        if not any(here.iterdir()):
             here.rmdir()

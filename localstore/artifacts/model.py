@@ -184,19 +184,25 @@ def _claims(said: Iterable[Said]) -> Iterator[_Claim]:
 
 
 def _labels(claims: Iterable[_Claim]) -> dict[bytes, dict[int, str]]:
-    """By digest: number → label. Of several digests of one number the smallest has it plain."""
-    by_number: dict[int, set[bytes]] = defaultdict(set)
+    """By digest: number → label. Of several digests of one number the smallest has it plain.
+
+    Those that only a deposit device or a flagged writer claims come behind all others: else such a
+    machine could make `v3` mean its own content.
+    """
+    by_number: dict[int, dict[bytes, bool]] = defaultdict(dict)
     for claim in claims:
-        by_number[claim.number].add(claim.digest)
+        digests, lesser = by_number[claim.number], claim.said.deposit or bool(claim.said.flag)
+        digests[claim.digest] = lesser and digests.get(claim.digest, True)
     out: dict[bytes, dict[int, str]] = defaultdict(dict)
     for number, digests in sorted(by_number.items()):
+        plain = min(digests, key=lambda digest: (digests[digest], digest))
         names = [digest.hex() for digest in sorted(digests)]
-        out[bytes.fromhex(names[0])][number] = f"v{number}"
         shared = [0, *(_shared(*pair) for pair in itertools.pairwise(names)), 0]
-        for at, name in enumerate(names[1:], 1):
+        for at, name in enumerate(names):
             # In order, a digest has most digits in common with one of its neighbours.
             length = max(_LEAST_HEX, shared[at] + 1, shared[at + 1] + 1)
             out[bytes.fromhex(name)][number] = f"v{number}.{name[:length]}"
+        out[plain][number] = f"v{number}"
     return out
 
 

@@ -35,6 +35,7 @@ MAX_BLOCK_ROWS: Final = 1024 * 1024  # of one COLUMNS frame
 MAX_BLOCK_CELLS: Final = 32 * 1024 * 1024  # four bytes can claim 1,024 equal values
 MAX_KEY_CHARS: Final = 1024  # one metric or config key
 MAX_PATH_BYTES: Final = 4096  # of a file in a manifest or a FILE record
+MAX_VERSION_FILES: Final = 10_000_000  # a reader holds about 4 GB for so many
 MAX_NESTING: Final = 64  # arrays and maps within each other in a record or value
 BLOCK_RECORDS: Final = 1024
 

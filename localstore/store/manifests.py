@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from localstore.errors import Damaged
+from localstore.format import spec
 from localstore.format.manifest import MAX_LEVELS, Entry, decode_page
 from localstore.layout import object_name
 from localstore.store.objects import ObjectFiles
@@ -32,6 +33,8 @@ def load_entries(project: Project, root_id: bytes, key: bytes) -> list[Entry]:
         if entries and found[0].path <= entries[-1].path:
             raise Damaged("a manifest whose pages are out of order", file=object_name(object_id))
         entries += found
+        if len(entries) > spec.MAX_VERSION_FILES:
+            raise Damaged(f"a manifest of more than {spec.MAX_VERSION_FILES:,} files")
     return entries
 
 
