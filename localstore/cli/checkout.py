@@ -87,6 +87,8 @@ def checkout(
     damaged = terminal.warn_of_damage([*problems, *found.problems])
     if start_it:
         ctx.exit(_start(found, folder, environment, yes=yes))
+    if environment.get("command"):
+        terminal.note(f"to start it: sh {folder / BESIDE / 'command.sh'}, or next time --run")
     if damaged:
         ctx.exit(_DAMAGED)
 
