@@ -155,12 +155,17 @@ def encode_pages(entries: Iterable[Entry]) -> list[bytes]:
     those with `encode_index`.
 
     Raises:
-        UsageError: a path stands twice, or a file has so many parts that no page can hold them.
+        UsageError: a path stands twice, a file has so many parts that no page can hold them, or
+            there are more than MAX_VERSION_FILES.
     """
     pages: list[bytes] = []
     files: list[bytes] = []
     size = 0
-    for entry in in_order(entries):
+    ordered = in_order(entries)
+    if len(ordered) > spec.MAX_VERSION_FILES:
+        most = f"the most is {spec.MAX_VERSION_FILES:,}"
+        raise UsageError(f"{len(ordered):,} files, {most}", hint="make several artifacts, or tar")
+    for entry in ordered:
         raw = _encode_file(entry)
         if len(raw) > _MAX_FILE_BYTES:
             raise UsageError(

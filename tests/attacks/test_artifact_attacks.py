@@ -17,7 +17,7 @@ from localstore.artifacts.edits import Said
 from localstore.artifacts.model import fold
 from localstore.errors import AlreadyExists, Damaged, LocalStoreError, StoreError, UsageError
 from localstore.format import spec
-from localstore.format.manifest import Entry, Part
+from localstore.format.manifest import Entry, Part, encode_pages
 from localstore.format.objects import open_object, seal_object
 from localstore.format.records import bounded
 from localstore.format.spec import DataClass, RecordKind
@@ -338,6 +338,8 @@ def test_a_version_of_too_many_files_is_damage(
     monkeypatch.setattr(spec, "MAX_VERSION_FILES", 0)
     with pytest.raises(Damaged, match="more than 0 files"):
         load_entries(victim, *version.manifests[0])
+    with pytest.raises(UsageError, match="the most is 0"):
+        encode_pages([Entry("one", 0, bytes(32), ())])  # and nobody writes what none reads
 
 
 def test_a_writer_that_claims_the_last_number_keeps_nobody_from_logging(victim: Project) -> None:
