@@ -11,7 +11,7 @@ import itertools
 import re
 import struct
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import blake3
 import nacl.bindings as sodium
@@ -79,9 +79,14 @@ def check_part(part: Any) -> None:
     check(part[3] > 0 and part[2] + part[3] <= 16777216)
 
 
+ABSENT = {"files": None, "more": None, "size": None, "hash": b"", "uri": ""}
+
+
 def there(body: Map, name: str) -> bool:
-    """Nil and empty are as absent."""
-    return body.get(name) not in (None, "", b"")
+    """Whether a field is given; each has one value that is as none."""
+    none = ABSENT[name]
+    one = body.get(name, none)
+    return type(one) is not type(none) or one != none
 
 
 def check_file(file: Any) -> None:
@@ -108,8 +113,8 @@ def files_of(
     check(wanted in (None, data_class))
     body = value(content)
     check(type(body) is dict and type(body.get("v")) is int and body["v"] == 1)
-    check((body.get("files") is None) != (body.get("more") is None))
-    if body.get("files") is not None:
+    check(there(body, "files") != there(body, "more"))
+    if there(body, "files"):
         files = body["files"]
         check(type(files) is list and (bool(files) or wanted is None))
         for one in files:
@@ -215,7 +220,7 @@ class History:
 
     def seen(self, edits: Iterable[list[Any]]) -> set[bytes]:
         found: set[bytes] = set()
-        waiting = [one for edit in edits for one in self.direct[edit[2]]]
+        waiting = [one for edit in edits for one in edit[3] if is_bytes(one, 16)]
         while waiting:
             one = waiting.pop()
             if one not in found:
@@ -281,16 +286,25 @@ def tags_of(history: History, digest: bytes) -> list[str]:
 
 
 # chapter 9.3
-def labels_of(numbers: dict[bytes, set[int]], digest: bytes, mine: set[int]) -> list[str]:
+def labels_of(numbers: dict[bytes, dict[int, bool]], digest: bytes, mine: set[int]) -> list[str]:
+    """Labels of a digest; of each number it is known whether somebody who is believed gave it."""
     out = []
     for number in sorted(mine):
-        others = {one.hex() for one, some in numbers.items() if number in some} - {digest.hex()}
+        rivals = {one for one, some in numbers.items() if number in some}
+        others = {one.hex() for one in rivals} - {digest.hex()}
         length = 4
         while any(one[:length] == digest.hex()[:length] for one in others):
             length += 1
-        first = all(digest.hex() < one for one in others)
-        out.append(f"v{number}" if first else f"v{number}.{digest.hex()[:length]}")
+        plain = min(rivals, key=lambda one: (not numbers[one][number], one))
+        out.append(f"v{number}" if plain == digest else f"v{number}.{digest.hex()[:length]}")
     return out
+
+
+def highest_of(numbers: set[int]) -> int:
+    """After which number the next one comes."""
+    if 10**9 not in numbers:
+        return max(numbers, default=-1)
+    return next(number for number in itertools.count() if number not in numbers) - 1
 
 
 def name_of(records: list[list[Any]]) -> list[str]:
@@ -329,29 +343,34 @@ def lives(record: list[Any], deleted: set[bytes]) -> bool:
     return deleted <= known
 
 
-def fold(said: Iterable[tuple[int, list[Any], bool, tuple[bytes, int]]]) -> Map:
-    """Labels, aliases, tags and fields, in any order of arrival.
+class Said(NamedTuple):
+    """A record, its class, its segment and sequence, and what is known of its device."""
 
-    Each comes with its class, whether a deposit device wrote it, and its segment and sequence.
-    """
-    said = sorted(said, key=lambda one: one[3])
-    history = History([(r, d) for c, r, d, _ in said if c == 1 and r[0] == 7 and is_edit(r)])
-    records = [r for c, r, _, _ in said if c in (5, 7) and r[0] == 10 and is_version(r)]
+    data_class: int
+    record: list[Any]
+    place: tuple[bytes, int]
+    deposit: bool
+    flagged: bool
+
+
+def fold(said: Iterable[Said]) -> Map:
+    """Labels, aliases, tags and fields, in any order of arrival."""
+    said = sorted(said, key=lambda one: one.place)
+    meta = [one for one in said if one.data_class == 1]
+    edits = [one for one in meta if one.record[0] == 7 and is_edit(one.record)]
+    history = History([(one.record, one.deposit) for one in edits])
+    files = [one for one in said if one.data_class in (5, 7)]
+    versions = [one for one in files if one.record[0] == 10 and is_version(one.record)]
     deleted = deletions(history)
-    numbers: dict[bytes, set[int]] = defaultdict(set)
+    numbers: dict[bytes, dict[int, bool]] = defaultdict(dict)
     living: dict[bytes, list[list[Any]]] = defaultdict(list)
-    for record in sorted(records, key=lambda r: (r[1], r[2])):
-        numbers[record[3]].add(record[2])
-        if lives(record, deleted[record[3]]):
-            living[record[3]].append(record)
-    aliases = set_last(
-        history, "aliases", None, lambda key, one: is_alias(key) and (one is None or is_bytes(one))
-    )
-    aliases = {alias: digest for alias, digest in aliases.items() if digest in living}
-    if living and "latest" not in aliases:
-        aliases["latest"] = max(
-            living, key=lambda d: (min(r[2] for r in living[d]), living[d][0][1], d)
-        )
+    for one in sorted(versions, key=lambda one: (one.record[1], one.record[2])):
+        number, digest = one.record[2:4]
+        believed = not one.deposit and not one.flagged
+        numbers[digest][number] = believed or numbers[digest].get(number, False)
+        if lives(one.record, deleted[digest]):
+            living[digest].append(one.record)
+    aliases = aliases_of(history, living)
     return {
         "versions": {
             digest.hex(): {
@@ -362,10 +381,22 @@ def fold(said: Iterable[tuple[int, list[Any], bool, tuple[bytes, int]]]) -> Map:
             }
             for digest, mine in living.items()
         },
-        "artifact": name_of([r for c, r, _, _ in said if c == 1 and r[0] == 9]),
-        "highest": max(itertools.chain([-1], *numbers.values())),
+        "artifact": name_of([one.record for one in meta if one.record[0] == 9]),
+        "highest": highest_of({number for some in numbers.values() for number in some}),
         "tips": sorted(one.hex() for one in history.tips()),
     }
+
+
+def aliases_of(history: History, living: dict[bytes, list[list[Any]]]) -> dict[str, bytes]:
+    aliases = set_last(
+        history, "aliases", None, lambda key, one: is_alias(key) and (one is None or is_bytes(one))
+    )
+    aliases = {alias: digest for alias, digest in aliases.items() if digest in living}
+    if living and "latest" not in aliases:
+        aliases["latest"] = max(
+            living, key=lambda d: (min(r[2] for r in living[d]), living[d][0][1], d)
+        )
+    return aliases
 
 
 def fields_of(history: History, digest: bytes, first: list[Any]) -> Map:
@@ -374,4 +405,5 @@ def fields_of(history: History, digest: bytes, first: list[Any]) -> Map:
     for name, default in (("description", ""), ("metadata", {}), ("ttl_us", None)):
         one = edited[name] if name in edited else first[4].get(name)
         out[name] = default if one is None or not is_field(name, one) else one
+    out["metadata"] = {key: one for key, one in out["metadata"].items() if type(key) is str}
     return out

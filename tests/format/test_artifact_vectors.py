@@ -187,6 +187,7 @@ def orders(vector: Vector) -> Iterator[list[Said]]:
             place=(bytes.fromhex(one["segment"]), one["sequence"]),
             data_class=one["class"],
             deposit=one["deposit"],
+            flag="by a revoked device" if one.get("flagged") else "",
         )
         for one in vector["records"]
     ]
@@ -224,7 +225,8 @@ def test_histories_of_artifacts(vector: Vector) -> None:
 def test_a_stranger_reads_histories_as_we_do(vector: Vector) -> None:
     for said in orders(vector):
         theirs = stranger_artifacts.fold(
-            (one.data_class, one.record, one.deposit, one.place) for one in said
+            stranger_artifacts.Said(o.data_class, o.record, o.place, o.deposit, bool(o.flag))
+            for o in said
         )
         ours = model.fold(one for one in said if _belongs(one.record[0], one.data_class))
         assert theirs["versions"] == native(vector["versions"])

@@ -61,17 +61,20 @@ class History:
     def __init__(self) -> None:
         self.said: list[Vector] = []
 
-    def add(self, record: list[Any], data_class: int, *, deposit: bool = False) -> History:
+    def add(
+        self, record: list[Any], data_class: int, *, deposit: bool = False, flagged: bool = False
+    ) -> History:
         place = {"segment": fixed(f"segment {data_class}", 16).hex(), "sequence": len(self.said)}
-        who = {"class": data_class, "deposit": deposit}
+        who = {"class": data_class, "deposit": deposit} | ({"flagged": True} if flagged else {})
         self.said.append({**place, **who, "record": pack(record).hex()})
         return self
 
     def version(
         self, second: float, number: Any, name: Any, *, data_class: int = 7, **more: Any
     ) -> History:
+        who = {word: more.pop(word) for word in ("deposit", "flagged") if word in more}
         body = {"manifest": [fixed("page"), fixed("page key")], "size": 7, "files": 1, **more}
-        return self.add([10, at(second), number, name, body], data_class)
+        return self.add([10, at(second), number, name, body], data_class, **who)
 
     def edit(
         self, second: float, name: str, *seen: str, data_class: int = 1, **operation: Any
@@ -129,6 +132,31 @@ def _numbers() -> list[tuple[str, History, Map]]:
             "a second number that another content has too",
             History().version(0, 0, B).version(1, 1, B).version(2, 1, A),
             {A: shown("v1", **latest), B: shown("v0", "v1.2222")},
+        ),
+        (
+            "a number that the smaller digest has from a deposit device only",
+            History().version(0, 0, A, deposit=True).version(1, 0, B).version(2, 0, D),
+            {A: shown("v0.1111"), B: shown("v0"), D: shown("v0.3333", **latest)},
+        ),
+        (
+            "a number that the smaller digest has from a flagged device only",
+            History().version(0, 0, A, flagged=True).version(1, 0, B),
+            {A: shown("v0.1111"), B: shown("v0", **latest)},
+        ),
+        (
+            "a number that others give the smaller digest too",
+            History().version(0, 0, A, deposit=True).version(0, 0, A).version(1, 0, B),
+            {A: shown("v0"), B: shown("v0.2222", **latest)},
+        ),
+        (
+            "a number that only deposit devices give",
+            History().version(0, 0, B, deposit=True).version(1, 0, A, deposit=True),
+            {A: shown("v0", **latest), B: shown("v0.2222")},
+        ),
+        (
+            "the last number keeps nobody from logging",
+            History().version(0, 10**9, B).version(0, 0, A).version(0, 1, A),
+            {A: shown("v0", "v1"), B: shown("v1000000000", **latest)},
         ),
         (
             "records that are no versions",
@@ -230,6 +258,11 @@ def _aliases() -> list[tuple[str, History, Map]]:
             "two with one id at one time: the place decides",
             moved((2, "x", (), best_b), (2, "x", (), best_a)),
             both(["best"], ["latest"]),
+        ),
+        (
+            "of two with one id only the other saw: this one is later",
+            moved((3, "x", ("x",), {"other": A}), (2, "x", (), best_b), (1, "y", (), best_a)),
+            both(["other"], ["best", "latest"]),
         ),
         (
             "two that claim to have seen each other: the later one",
@@ -355,6 +388,11 @@ def _fields() -> list[tuple[str, History, Map]]:
             told("first", {"c": 1}, 5),
         ),
         (
+            "keys of metadata that are no text",
+            first().edit(1, "x", version=A, set={"metadata": {1: 1, b"b": 1, "c": 1}}),
+            told("first", {"c": 1}, 5),
+        ),
+        (
             "nil takes a field away",
             first().edit(1, "x", version=A, set=dict.fromkeys(FIELDS)),
             told("", {}, None),
@@ -476,7 +514,7 @@ def _names() -> list[tuple[str, History, list[str]]]:
 
 def history_vectors() -> list[Vector]:
     cases = [*_numbers(), *_aliases(), *_tags(), *_fields(), *_deletions()]
-    highest = {"nothing": -1, "all deleted": 4}
+    highest = {"nothing": -1, "all deleted": 4, "the last number keeps nobody from logging": 1}
     named: list[Vector] = [
         {"name": name, "records": history.said, "versions": {}, "artifact": told, "expect": "ok"}
         for name, history, told in _names()
