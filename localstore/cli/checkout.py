@@ -108,8 +108,15 @@ def _start(run: StoredRun, folder: Path, environment: dict[str, Any], *, yes: bo
     if doubts and not yes and not terminal.confirm("It can do all that you can. Start it?"):
         return _NOT_STARTED
     variables = {**os.environ, "LOCALSTORE_RERUN_OF": run.path, "LOCALSTORE_PROJECT": run.project}
-    command = [sys.executable, *words[1:]]
+    command = [sys.executable, *map(_at_home, words[1:])]
     return subprocess.run(command, cwd=where, env=variables, check=False).returncode
+
+
+def _at_home(word: str) -> str:
+    """A recorded word with the home of whoever starts it."""
+    before, tilde, after = word.partition("~/")
+    ours = tilde and (not before or before.endswith("="))
+    return f"{before}{Path.home()}/{after}" if ours else word
 
 
 def _command(run: StoredRun, folder: Path, environment: dict[str, Any]) -> list[str]:

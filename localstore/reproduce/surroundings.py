@@ -54,7 +54,15 @@ def command_text(facts: Mapping[str, Any]) -> str:
     words = facts.get("command")
     if not isinstance(words, list) or not words:
         return ""
-    return shlex.join(str(word) for word in words)
+    return " ".join(_quoted(str(word)) for word in words)
+
+
+def _quoted(word: str) -> str:
+    """A word for a shell; `~` stands for the home of whoever starts it."""
+    before, tilde, after = word.partition("~/")
+    if tilde and (not before or before.endswith("=")):
+        return f'{shlex.quote(before) if before else ""}"$HOME"/{shlex.quote(after)}'
+    return shlex.quote(word)
 
 
 def write_command(facts: Mapping[str, Any], folder: Path) -> list[str]:

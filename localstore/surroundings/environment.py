@@ -142,9 +142,11 @@ def _limits(group: Path) -> dict[str, Any]:
 def command_line(arguments: Sequence[str]) -> list[str]:
     """The words of a command line, masked; the interpreter by its name, absurd lengths cut.
 
-    Of `python -c CODE` the code is left out: it is code, which has settings of its own.
+    Of `python -c CODE` the code is left out: it is code, which has settings of its own. The home
+    folder, which tells the user's name, is `~`.
     """
-    words = [utf8(word) for word in arguments]
+    home = str(Path.home())
+    words = [utf8(word).replace(f"{home}/", "~/") for word in arguments]
     if words:
         words[0] = words[0].rpartition("/")[2]
     if "-c" in words[1:]:

@@ -9,10 +9,11 @@ import platform
 import subprocess
 import sys
 import types
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
+from localstore.reproduce.surroundings import command_text
 from localstore.surroundings.environment import (
     command_line,
     container,
@@ -26,9 +27,6 @@ from localstore.surroundings.environment import (
     requirements_text,
     system_facts,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def write(root: Path, path: str, text: str) -> None:
@@ -150,6 +148,14 @@ def test_a_command_line_is_masked_and_the_interpreter_loses_its_folder() -> None
     assert command_line(words) == [
         *("python", "-u", "train.py", "--api-key", "***MASKED:api-key***", "--lr", "1")
     ]
+
+
+def test_the_home_folder_in_a_command_line_does_not_tell_the_users_name() -> None:
+    home = Path.home()
+    words = ["python", f"{home}/work/train.py", f"--data={home}/data", "/data/x"]
+    assert command_line(words) == ["python", "~/work/train.py", "--data=~/data", "/data/x"]
+    text = command_text({"command": command_line(words)})
+    assert text == """python "$HOME"/work/train.py --data="$HOME"/data /data/x"""
 
 
 def test_code_on_the_command_line_is_code_and_left_out() -> None:
