@@ -112,6 +112,17 @@ def next_frame(log: bytes, at: int) -> int | None:
     return None
 
 
+def is_cut(log: bytes, at: int) -> bool:
+    """Whether nothing is wrong from here on but that a write was cut."""
+    rest = len(log) - at - 20
+    if next_frame(log, at + 1) is not None:
+        return False
+    if rest < 0:
+        return True
+    whole = log[at : at + 4] + struct.pack("<I", rest) + log[at + 8 : -4]
+    return struct.pack("<I", zlib.crc32(whole)) != log[-4:]
+
+
 # chapter 6.3
 def content(f: dict[str, bytes], frame: bytes) -> bytes:
     key = blake(b"ls1/frame", key=f["key"], salt=f["segment"])
@@ -159,7 +170,7 @@ def walk(
             kind, index, frame = frame_at(log, at)
         except Refused as problem:
             found, whole = next_frame(log, at + 1), False
-            verdicts.append(problem.why if found is None else "damaged")
+            verdicts.append(problem.why if is_cut(log, at) else "damaged")
             if found is None:
                 break
             at = found
@@ -212,7 +223,7 @@ def references(log: bytes, at: int) -> Iterator[tuple[int, int, int, bytes]]:
         try:
             kind, index, frame = frame_at(log, at)
         except Refused as problem:
-            if problem.why == "torn" and next_frame(log, at + 1) is None:
+            if problem.why == "torn" and is_cut(log, at):
                 return
             raise Refused("damaged") from None
         if index > count:

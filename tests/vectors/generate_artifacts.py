@@ -451,6 +451,8 @@ def _not_whole() -> list[tuple[str, Logs, list[str] | None]]:
     flipped.frames[0] = base._flip(flipped.frames[0], 30)
     odd.frames[1] = base.segment.encode_frame(5, 1, bytes(33))
     short.frames[1] = base.segment.encode_frame(6, 1, bytes(25))
+    longer = refs("1", "2")
+    longer.frames[1] = base._flip(longer.frames[1], 5, 8)
     later = refs("1", "2")
     later.frames.append(base.segment.encode_frame(70, 2, b"of a later version"))
     later.refer("3")
@@ -459,6 +461,7 @@ def _not_whole() -> list[tuple[str, Logs, list[str] | None]]:
         ("a frame is missing", Logs().add(log).add(gap, fork=True), None),
         ("a frame comes again, with other objects", Logs().add(again), ["1", "2", "3"]),
         ("a damaged REF", Logs().add(flipped), None),
+        ("a last frame of which only the length is damaged", Logs().add(longer), None),
         ("a REF with half an id", Logs().add(odd), None),
         ("an UNREF with half an entry", Logs().add(short), None),
         ("frames of a later version", Logs().add(later), ["1", "2", "3"]),
