@@ -16,10 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from localstore import crypto
-from localstore.errors import Damaged, StoreError, UsageError
+from localstore.errors import Damaged, NotFound, StoreError, UsageError
 from localstore.format.manifest import Entry, version_digest
 from localstore.format.spec import DataClass
 from localstore.store import blobs
+from localstore.store.filecache import Facts
 from localstore.store.ingest import Ingest
 from localstore.store.manifests import load_entries
 from localstore.store.objects import Group, ObjectFiles
@@ -91,6 +92,45 @@ def test_large_files_small_files_and_bytes_in_one_version(store: Store, tmp_path
     assert store.give(entries, tmp_path / "out") == {**files, "in memory": b"bytes"}
     assert store.bytes_of_objects() < sum(map(len, files.values()))
     assert store.leftovers() == []
+
+
+def test_small_files_beside_large_ones_are_told_and_referred_to_in_the_callers_thread(
+    store: Store, tmp_path: Path
+) -> None:
+    files = {f"s/{n:04d}": write(tmp_path / f"s{n}", noise(n, 900)) for n in range(300)}
+    files["large"] = write(tmp_path / "large", noise(7, 6 * MIB))
+    told, threads = list[int](), set[int]()
+
+    def progress(count: int) -> None:
+        told.append(count)
+        threads.add(threading.get_ident())
+
+    def refer(ids: Sequence[bytes]) -> None:
+        store.referred.extend(ids)
+        threads.add(threading.get_ident())
+
+    first = store.take(files, progress=progress, refer=refer)
+    assert sum(told) == 300 * 900 + 6 * MIB
+    assert store.take(files, progress=progress, refer=refer) == first
+    assert sum(told) == 2 * (300 * 900 + 6 * MIB)
+    assert threads == {threading.get_ident()}
+    found = store.give(first, tmp_path / "out")
+    assert found == {path: file.read_bytes() for path, file in files.items()}
+
+
+def test_a_small_file_that_is_missing_beside_a_large_one_is_told_and_nothing_is_left(
+    store: Store, tmp_path: Path
+) -> None:
+    gone = write(tmp_path / "gone", b"soon")
+    source = Source("gone", gone, look(gone))
+    gone.unlink()
+    large = write(tmp_path / "large", noise(8, 6 * MIB))
+    ingest = Ingest(store.project, DataClass.ARTIFACTS, refer=store.referred.extend)
+    before = threading.active_count()
+    with pytest.raises(NotFound, match="gone"):
+        ingest.run([source, Source("large", large)], {"gone": Facts(4, 0, 0, 0)})
+    assert store.leftovers() == []
+    assert threading.active_count() == before
 
 
 def test_only_what_the_store_had_not_counts_as_new(store: Store) -> None:
