@@ -110,7 +110,10 @@ class RunContents:
         for data_class in classes:
             for record in self._records(data_class):
                 file = _as_file(record, data_class)
-                if file is not None:
+                if file is None:
+                    continue
+                before = newest.get(file.path)
+                if before is None or before.time_us <= file.time_us:
                     newest[file.path] = file
         return [newest[path] for path in sorted(newest)]
 

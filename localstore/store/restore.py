@@ -18,6 +18,7 @@ from localstore.store.chunks import SMALL_BYTES
 from localstore.store.objects import ObjectFiles
 from localstore.store.opening import Objects
 from localstore.store.placing import Names, Writer, check_size
+from localstore.store.room import check_room
 from localstore.store.threads import start, thread_count
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class _Work:
         writer = Writer(self._root, self._names)
         try:
             todo = [entry for entry in entries if empty or not self._is_there(writer, entry)]
+            check_room(self._files, todo, self._root)
             small = [entry for entry in todo if self._is_small(entry)]
             with self._beside(_by_object(small)):
                 self._write_large(writer, [entry for entry in todo if not self._is_small(entry)])

@@ -317,6 +317,14 @@ def test_files_that_do_not_fit_are_refused(
     check_room(files, [bomb(victim, b"x", 1)], tmp_path)
 
 
+def test_a_restore_that_would_fill_the_disk_writes_nothing(
+    victim: Project, tmp_path: Path, small_disk: None
+) -> None:
+    with pytest.raises(StoreError, match="are free"):
+        restore(victim, [bomb(victim, b"x", 3)], tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_saved_code_that_would_fill_the_memory_is_not_read(victim: Project, tmp_path: Path) -> None:
     entry = bomb(victim, b"x", 20)
     listed = [[p.object_id, p.key, p.offset, p.length] for p in entry.parts]
