@@ -246,7 +246,7 @@ def test_nothing_is_read_or_walked_in_the_callers_thread_of_a_great_folder(
         (data / str(number)).write_text(str(number))
     threads: list[str] = []
 
-    def watched(root: Path) -> list[tuple[str, Path]]:
+    def watched(root: Path) -> list[tuple[str, str]]:
         threads.append(threading.current_thread().name)
         return sources.walk(root)
 
