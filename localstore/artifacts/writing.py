@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 # Files of so many bytes together are hashed first where a version of this size is known: what is
 # there already is then neither cut nor referred to again.
 _HASH_FIRST_BYTES: Final = 512 * 1024 * 1024
-_PIECE_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,12 +92,9 @@ def hash_file(file: str | Path) -> tuple[int, bytes]:
         UsageError, NotFound, NotPermitted, StoreError: see `store.sources.open_file`.
     """
     handle, _ = open_file(file)
-    hasher, size = crypto.content_hasher(), 0
     with os.fdopen(handle, "rb", buffering=0) as opened:
-        while piece := opened.read(_PIECE_BYTES):
-            hasher.update(piece)
-            size += len(piece)
-    return size, hasher.digest()
+        found = crypto.stream_hash(opened)
+        return opened.tell(), found
 
 
 def hashed(gathered: Gathered, known: Mapping[str, bytes] | None = None) -> list[Entry]:

@@ -13,6 +13,7 @@ import click
 from localstore.cli import exit_status, terminal
 from localstore.cli.artifact_found import bar, count, document, path_of
 from localstore.cli.context import home_paths
+from localstore.cli.filters import json_or_text
 from localstore.cli.rm import size_text
 from localstore.cli.terminal import inert
 from localstore.errors import UsageError
@@ -168,7 +169,7 @@ def read_metadata(given: tuple[str, ...]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise UsageError(f"metadata {text!r} is neither KEY=VALUE nor @FILE")
-        values[key] = _value(value)
+        values[key] = json_or_text(value)
     return values
 
 
@@ -182,13 +183,6 @@ def _from_file(file: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UsageError(f"{str(file)!r} holds {type(found).__name__}, want a JSON object")
     return found
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def collect(paths: tuple[str, ...]) -> Draft:

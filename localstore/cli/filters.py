@@ -45,7 +45,7 @@ def parse_filter(text: str) -> dict[str, Any]:
         raise UsageError(f"filter {text!r} is neither KEY=VALUE, KEY>VALUE nor a JSON object")
     key, operator = found["key"], _OPERATORS[found["operator"]]
     as_text = key in _TEXTS or operator == "$regex"
-    wanted = {operator: found["value"] if as_text else _value(found["value"])}
+    wanted = {operator: found["value"] if as_text else json_or_text(found["value"])}
     if key in _TEXTS | _NUMBERS or key.partition(".")[0] in _HEADS:
         return {key: wanted}
     places = [{f"{head}.{key}": wanted} for head in ("config", "summary")]
@@ -60,7 +60,7 @@ def _json(text: str) -> dict[str, Any]:
     return found
 
 
-def _value(text: str) -> Any:
+def json_or_text(text: str) -> Any:
     """A number, true, false, null or a quoted text as JSON has it; else the text itself."""
     try:
         return json.loads(text)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_CAPTION_CHARS: Final = 100_000
-_HASH_STEP_BYTES: Final = 1 << 20
 # What a browser may be told. Documents that could run scripts are text, whatever they say.
 CONTENT_TYPES: Final = {
     "png": "image/png",
@@ -80,15 +79,12 @@ class MediaFile:
     @cached_property
     def hash(self) -> bytes:
         """BLAKE3 of the content, 32 bytes."""
-        from localstore.crypto import content_hash, content_hasher
+        from localstore.crypto import content_hash, stream_hash
 
         if isinstance(self.content, bytes):
             return content_hash(self.content)
-        state = content_hasher()
         with self.content.open("rb") as stream:
-            while piece := stream.read(_HASH_STEP_BYTES):
-                state.update(piece)
-        return state.digest()
+            return stream_hash(stream)
 
     @property
     def size(self) -> int:

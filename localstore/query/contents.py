@@ -224,15 +224,12 @@ def _is_another(target: Path, file: RunFile) -> bool:
         found = target.lstat()
         if not stat.S_ISREG(found.st_mode) or found.st_size != file.size:
             return True
-        hasher = crypto.content_hasher()
         with target.open("rb") as stream:
-            while piece := stream.read(1 << 20):
-                hasher.update(piece)
+            return crypto.stream_hash(stream) != file.hash
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
         raise StoreError(f"{str(target)!r}: {error.strerror}") from error
-    return hasher.digest() != file.hash
 
 
 def _as_file(record: Record, data_class: int) -> RunFile | None:

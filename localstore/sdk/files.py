@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from localstore.format.manifest import Part
+    from localstore.format.records import Record
     from localstore.project import Project
     from localstore.stream import Refer
     from localstore.writer import Writer
@@ -109,24 +110,25 @@ def move_contents(
     Raises:
         OSError: the disk refused.
     """
-    great = [at for at, body in enumerate(bodies) if _is_great_file(body)]
+    great = {at: record for at, body in enumerate(bodies) if (record := _great_file(body))}
     if not great:
         return bodies
     from localstore.store.blobs import keep
 
-    records = [decode_record(bodies[at]) for at in great]
-    kept = keep(project, data_class, [record[3]["data"] for record in records], refer)
+    kept = keep(project, data_class, [record[3]["data"] for record in great.values()], refer)
     out = list(bodies)
-    for at, record, parts in zip(great, records, kept, strict=True):
+    for (at, record), parts in zip(great.items(), kept, strict=True):
         del record[3]["data"]
         record[3]["parts"] = as_lists(parts)
         out[at] = encode_any(record)
     return out
 
 
-def _is_great_file(body: bytes) -> bool:
+def _great_file(body: bytes) -> Record | None:
+    """The FILE record whose content is too great to stay in it; None for all others."""
     # A msgpack array's second byte is its first element: kinds are small positive integers.
     if len(body) <= SMALL_BYTES or body[1] != _FILE:
-        return False
-    data = decode_record(body)[3].get("data")
-    return isinstance(data, bytes) and len(data) > SMALL_BYTES
+        return None
+    record = decode_record(body)
+    data = record[3].get("data")
+    return record if isinstance(data, bytes) and len(data) > SMALL_BYTES else None
