@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 import tomllib
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from localstore.errors import BadSetting
+from localstore.errors import BadSetting, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -250,6 +251,50 @@ def credentials_folder() -> Path | None:
     """Where systemd put credentials for this service."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     return Path(folder) if folder else None
+
+
+def runtime_places() -> list[Path]:
+    """Folders where a control socket of this account may lie, the first of them ours to use.
+
+    systemd's own folder of a service, then the session's, then one below `/tmp`; last that of the
+    system unit, where only that unit makes sockets.
+    """
+    user = os.getuid()
+    given = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    session = os.environ.get("XDG_RUNTIME_DIR", "")
+    own = Path(f"/run/user/{user}")
+    places = [Path(given)] if given else []
+    places += [Path(session) / "localstore"] if session else []
+    places += [own / "localstore"] if _is_ours(own) else []
+    # Anybody can make this one first: `runtime_folder` and clients check whose it is.
+    shared = Path(f"/tmp/localstore-{user}")  # noqa: S108
+    places += [shared, Path("/run/localstore") / account_name()]
+    return list(dict.fromkeys(places))
+
+
+def runtime_folder() -> Path:
+    """The folder of this account's control sockets, made if it is not there.
+
+    Raises:
+        StoreError: it cannot be made, is not ours, or others may enter it.
+    """
+    folder = runtime_places()[0]
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        facts = folder.lstat()
+    except OSError as problem:
+        raise StoreError(f"{folder} cannot be made: {problem.strerror}") from problem
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
+        hint = "remove it, or set XDG_RUNTIME_DIR to a folder of your own"
+        raise StoreError(f"{folder} is not a folder of ours alone", hint=hint)
+    return folder
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        return folder.stat().st_uid == os.getuid()
+    except OSError:
+        return False
 
 
 def session_bus() -> bool:
