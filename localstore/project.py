@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from localstore import crypto, keyslots, trust
+from localstore import crypto, keyslots, trust, wake
 from localstore.durable import create_file, make_folder, sync_folder
 from localstore.errors import Damaged, Forged, NotPermitted
 from localstore.format import signed, spec
@@ -214,8 +214,8 @@ class Project:
         """Put this device's certificates beside the data that they vouch for."""
         for raw in (*self.identity.user_certs, self._cert_file):
             path = self.paths.certs / signed.file_hash(raw).hex()
-            if not path.exists():
-                create_file(path, raw)
+            if not path.exists() and create_file(path, raw):
+                wake.touch(self.paths, wake.LINKS)
 
     def pair(self, subject: bytes) -> Pair:
         """The run's key pair for writing: one that is there, or else a new one.
@@ -300,4 +300,5 @@ class Project:
                 f"project {self.paths.id[:16]} does not take this machine's word: {reason}",
                 hint="`localstore sync now` takes over the newer keys of your other machines",
             )
+        wake.touch(self.paths, wake.LINKS)
         return name

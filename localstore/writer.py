@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from localstore import crypto
+from localstore import crypto, wake
 from localstore.format import spec
 from localstore.format.spec import DataClass, RecordKind
 from localstore.identity import now_us
+from localstore.layout import ProjectPaths
 from localstore.stream import MAX_PENDING_BYTES, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from localstore.appending import SegmentPlan
     from localstore.format.records import Record
@@ -88,6 +90,7 @@ class Writer:
         self._done = threading.Condition(threading.Lock())
         self._stopping = False
         self._thread: threading.Thread | None = None
+        self._folder: Path | None = None  # of the subject, as soon as something is durable there
 
     def after_fork(self) -> None:
         """In a forked child: leave the parent's segments to the parent."""
@@ -179,11 +182,18 @@ class Writer:
             with self.lock:
                 streams = [stream for stream in self.streams.values() if stream.take()]
             done = [stream.carry(last=last) for stream in streams]
+            if any(done):
+                self._folder = next((s.present.folder for s in streams if s.present), None)
+                self._wake_service()
             with self.lock:
                 self._say_gaps()
         with self._done:
             self._done.notify_all()
         return all(done)
+
+    def _wake_service(self) -> None:
+        if self._folder is not None:
+            wake.touch(ProjectPaths(self._folder.parent.parent), self._folder.name)
 
     def _say_gaps(self, *, at_last: bool = False) -> None:
         """Record in `meta` what streams dropped, once their disk takes records; with the lock."""
@@ -203,6 +213,7 @@ class Writer:
                 if segment is not None and now - segment.last_head_us >= self._heartbeat_us:
                     beat = now if data_class == DataClass.META or len(self.streams) == 1 else 0
                     stream.head(after_us=beat)
+                    self._wake_service()
 
     def flush(self) -> bool:
         """Make everything durable now; False when the disk refused some of it."""
@@ -251,4 +262,5 @@ class Writer:
         if meta is not None:
             meta.end()
             streams[DataClass.META, b""] = meta
+        self._wake_service()
         return sum(one.waiting + sum(one.dropped.values()) for one in streams.values())
