@@ -87,6 +87,8 @@ SIGN_CERT: Final = b"ls1/sig/cert"
 SIGN_ROTATION: Final = b"ls1/sig/rotation"
 SIGN_KEYSLOT: Final = b"ls1/sig/slot"
 SIGN_TICKET: Final = b"ls1/sig/ticket"
+SIGN_BUNDLE: Final = b"ls1/sig/bundle"
+SIGN_RECEIPT: Final = b"ls1/sig/receipt"
 
 
 class DataClass(IntEnum):
