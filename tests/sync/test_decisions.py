@@ -1,4 +1,4 @@
-"""The pure middle: policy and plan, and where the catalog lies."""
+"""The pure middle: the plan, and where the catalog lies."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 
 from localstore.errors import AlreadyExists, BadSetting, LocalStoreError, NotFound, RemoteError
-from localstore.format.spec import DataClass
 from localstore.layout import ProjectPaths, parse_name
 from localstore.remotes import add_remote, claim_folder, read_remotes, remove_remote
 from localstored import plan
 from localstored.catalog import Catalog, Cursor, catalog_path, file_system_of, is_network
 from localstored.inventory import Item
 from localstored.plan import Differs, Evidence, Same, View, questions
-from localstored.policy import Decision, Held, Leaves, Rules, decide, decide_object
+from localstored.policy import Decision, Held, Leaves
 
 S, G, H = "11" * 16, "22" * 16, "33" * 16
 LOG = f"runs/{S}/{G}.log"
@@ -23,60 +22,10 @@ LINK = f"links/{'44' * 32}"
 SLOT = f"keys/{S}/{H}-{G}"
 OBJECT = f"objects/55/{'55' * 32}"
 FORK = f"runs/{S}/{G}-{H}.fork"
-RULES = Rules(tags=frozenset({"ab" * 16}), held_remotes={"cloud": frozenset({DataClass.MEDIA})})
 
 
 def item(name: str, size: int = 10, data_class: int = 0, tag: str = "00" * 16) -> Item:
     return Item(parse_name(name), size, data_class, tag)
-
-
-# ------------------------------------------------------------------ policy
-@pytest.mark.parametrize(
-    ("data_class", "tag", "remote", "leaves"),
-    [
-        (DataClass.META, "00" * 16, "stick", True),
-        (DataClass.METRICS, "00" * 16, "stick", True),
-        (DataClass.SYSTEM, "00" * 16, "stick", True),
-        (DataClass.CONSOLE, "00" * 16, "stick", False),
-        (DataClass.CODE, "00" * 16, "stick", True),
-        (DataClass.MEDIA, "00" * 16, "stick", True),
-        (DataClass.ARTIFACTS, "00" * 16, "stick", True),
-        (DataClass.MEDIA, "00" * 16, "cloud", False),
-        (DataClass.META, "ab" * 16, "stick", True),
-        (DataClass.META, "cd" * 16, "stick", False),
-        (DataClass.CONSOLE, "ab" * 16, "stick", False),
-        (0, "00" * 16, "stick", False),
-        (8, "00" * 16, "stick", False),
-        (255, "00" * 16, "stick", False),
-    ],
-)
-def test_what_leaves(data_class: int, tag: str, remote: str, leaves: bool) -> None:
-    decision = decide(item(LOG, 10, data_class, tag), remote, RULES)
-    assert isinstance(decision, Leaves if leaves else Held)
-    if isinstance(decision, Held):
-        assert decision.reason
-
-
-@pytest.mark.parametrize("name", ["FORMAT", LINK, f"certs/{'44' * 32}", SLOT])
-def test_what_has_no_class_leaves(name: str) -> None:
-    assert decide(item(name), "stick", Rules(classes={})) == Leaves()
-
-
-@pytest.mark.parametrize(
-    ("referrers", "leaves"),
-    [
-        ([], False),
-        ([DataClass.CONSOLE], False),
-        ([DataClass.CONSOLE, DataClass.ARTIFACTS], True),
-        ([DataClass.ARTIFACTS], True),
-    ],
-)
-def test_an_object_leaves_only_for_a_segment_that_leaves(
-    referrers: list[int], leaves: bool
-) -> None:
-    logs = [item(LOG, 10, data_class) for data_class in referrers]
-    found = decide_object(item(OBJECT, 10, DataClass.ARTIFACTS), logs, "stick", Rules())
-    assert isinstance(found, Leaves if leaves else Held)
 
 
 # ------------------------------------------------------------------ plan
