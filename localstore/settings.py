@@ -352,3 +352,49 @@ def job_rank() -> JobRank:
     local = first("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID")
     size = first("WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE") or 1
     return JobRank(rank, rank if local is None else local, size)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceEnvironment:
+    """What a service manager told this process.
+
+    Attributes:
+        notify_socket: where it listens; empty: nowhere.
+        watchdog_us: how long it waits for a sign of life, µs; 0: for ever.
+        to_journal: whether stderr is systemd's journal.
+    """
+
+    notify_socket: str = ""
+    watchdog_us: int = 0
+    to_journal: bool = False
+
+
+def service_environment() -> ServiceEnvironment:
+    """What a service manager told this process, as far as it means this one."""
+    watchdog, pid = (os.environ.get(name, "") for name in ("WATCHDOG_USEC", "WATCHDOG_PID"))
+    meant = not pid or pid == str(os.getpid())
+    return ServiceEnvironment(
+        notify_socket=os.environ.get("NOTIFY_SOCKET", ""),
+        watchdog_us=int(watchdog) if watchdog.isdigit() and meant else 0,
+        to_journal=_is_journal(os.environ.get("JOURNAL_STREAM", "")),
+    )
+
+
+def _is_journal(stream: str) -> bool:
+    """Whether stderr is the stream of the journal, by its device and inode."""
+    try:
+        status = os.fstat(2)
+    except OSError:
+        return False
+    return stream == f"{status.st_dev}:{status.st_ino}"
+
+
+_NOT_FOR_CHILDREN: Final = (
+    "LOCALSTORE_PASSPHRASE", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM",
+)  # fmt: skip
+
+
+def child_environment(home: Path) -> dict[str, str]:
+    """The environment for a process of ours: this one's, without secrets and the manager's."""
+    kept = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_CHILDREN}
+    return {**kept, "LOCALSTORE_HOME": str(home)}
