@@ -36,10 +36,16 @@ class FileKind(Enum):
     FORK = "fork"
     OBJECT = "object"
     LIVE_TAIL = "live tail"
+    STAMP = "stamp"
 
     @property
     def syncs(self) -> bool:
         """Whether replicas exchange files of this kind."""
+        return self not in (FileKind.LIVE_TAIL, FileKind.STAMP)
+
+    @property
+    def on_remotes(self) -> bool:
+        """Whether a remote takes files of this kind; stamps lie there and nowhere else."""
         return self is not FileKind.LIVE_TAIL
 
 
@@ -61,6 +67,7 @@ _PATTERNS: Final = {
     FileKind.LIVE_TAIL: re.compile(
         r"runs/(?P<subject>[0-9a-f]{32})/(?P<segment>[0-9a-f]{32})\.t[01]"
     ),
+    FileKind.STAMP: re.compile(r"stamps/(?P<writer>[0-9a-f]{16})-(?P<hash>[0-9a-f]{16})(\.open)?"),
 }
 
 
@@ -74,6 +81,7 @@ class FileName:
     segment: str = ""
     recipient: str = ""
     hash: str = ""
+    writer: str = ""
 
 
 def parse_name(name: str) -> FileName:

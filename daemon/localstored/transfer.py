@@ -1,8 +1,8 @@
 """Carries out a plan's steps. Holds no ifs about policy; one bad file never stops the others.
 
-A push is claimed only on the remote's receipt, which is compared with our own hash and written
-down. It may be killed at any byte: what the remote holds then is the beginning of what we have,
-and the next push goes on from there.
+A push is claimed only when the remote, asked to look at its bytes, confirms that they are ours. It
+may be killed at any byte: what the remote holds then is the beginning of what we have, and the next
+push goes on from there.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Carrier:
         self._check_own(name)
         with path.open("rb") as source:
             self._report.pushed_bytes += self._send(source, path, as_name, size, start)
-        self._acknowledge(as_name, size, sha256_of(path, size))
+        self._acknowledge(path, as_name, size)
         self._report.pushed += 1
 
     def _check_own(self, name: str) -> None:
@@ -178,20 +178,16 @@ class Carrier:
             raise Conflict("the remote holds other bytes under this name")
         return both
 
-    def _acknowledge(self, name: str, size: int, sha256: str) -> None:
-        """Ask for the receipt and believe nothing else.
+    def _acknowledge(self, path: Path, name: str, size: int) -> None:
+        """Let the remote look at what it has, and believe nothing else.
 
         Raises:
             Conflict: the remote does not hold our bytes.
         """
         there = self._incoming.remote_name(name)
-        receipt = self._remote.receipt(there)
-        digest = receipt.sha256
-        if receipt.size > size:  # another sync has pushed what was appended since
-            digest = self._remote.digest(there, size).hex()
-        if receipt.size < size or digest != sha256:
-            raise Conflict(f"the remote's receipt is for other bytes ({receipt.size} of {size})")
-        self._note_receipt(name, size, sha256)
+        if not self._remote.confirm(there, size, path):
+            raise Conflict("the remote does not confirm the bytes that it was sent")
+        self._note_receipt(name, size, sha256_of(path, size))
 
     # -------------------------------------------------------------- in
     def _pulled(self, name: str, size: int, before: int) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from localstored.remotes.base import Remote
+
 NOW_US = 1_800_000_000_000_000
 RECIPIENT = crypto.sign_public(bytes([9]) * 32)
 TAG = crypto.digest(spec.LABEL_RECIPIENT, RECIPIENT, size=16).hex()
@@ -286,4 +288,13 @@ def synced_bytes(root: Path) -> dict[str, bytes]:
         and path.relative_to(root).parts[2] in kept
         and path.suffix not in (".t0", ".t1")
         and not path.name.startswith(TEMPORARY_PREFIX)
+    }
+
+
+def contents(remote: Remote) -> dict[str, bytes]:
+    """Every file of a remote, but stamps: those tell nothing of what replicas exchange."""
+    return {
+        entry.name: remote.read(entry.name, 0, entry.size)
+        for entry in remote.list("projects/")
+        if "/stamps/" not in entry.name
     }

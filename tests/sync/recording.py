@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from localstored.remotes.base import Capabilities, Entry, Receipt, Remote, Unreachable
+from localstored.remotes.base import Capabilities, Entry, Remote, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
+    from pathlib import Path
 
 WRITES = ("create", "append", "delete")
 
@@ -26,6 +27,9 @@ class Around:
     @property
     def capabilities(self) -> Capabilities:
         return self.inner.capabilities
+
+    def projects(self) -> Iterator[str]:
+        yield from self.inner.projects()
 
     def list(self, prefix: str) -> Iterator[Entry]:
         yield from self.inner.list(prefix)
@@ -48,8 +52,11 @@ class Around:
     def delete(self, name: str) -> None:
         self.inner.delete(name)
 
-    def receipt(self, name: str) -> Receipt:
-        return self.inner.receipt(name)
+    def confirm(self, name: str, length: int, source: Path) -> bool:
+        return self.inner.confirm(name, length, source)
+
+    def close(self) -> None:
+        self.inner.close()
 
 
 class Counting(Around):
@@ -86,9 +93,9 @@ class Counting(Around):
         self.calls["delete"] += 1
         super().delete(name)
 
-    def receipt(self, name: str) -> Receipt:
-        self.calls["receipt"] += 1
-        return super().receipt(name)
+    def confirm(self, name: str, length: int, source: Path) -> bool:
+        self.calls["confirm"] += 1
+        return super().confirm(name, length, source)
 
 
 class Dying(Around):

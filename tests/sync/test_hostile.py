@@ -15,26 +15,26 @@ from localstore import crypto
 from localstore.format import segment, signed, spec
 from localstore.format.spec import CertKind, DataClass
 from localstore.layout import HomePaths
-from localstored.remotes.base import Entry, Receipt
+from localstored.remotes.base import Entry
 from localstored.remotes.memory import MemoryRemote
 from tests.sync.conftest import sync_with
 from tests.sync.makers import Project, frame, make_project
 from tests.sync.recording import Around
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 
 class Liar(Around):
-    """Tells other bytes, sizes, names and receipts than there are."""
+    """Tells other bytes, sizes and names than there are."""
 
     def __init__(self, inner: MemoryRemote) -> None:
         super().__init__(inner)
         self.bytes: dict[str, bytes] = {}
         self.sizes: dict[str, int] = {}
         self.more: list[Entry] = []
-        self.change_receipt: Callable[[Receipt], Receipt] = lambda receipt: receipt
+        self.confirms = True
 
     def list(self, prefix: str) -> Iterator[Entry]:
         for entry in super().list(prefix):
@@ -47,8 +47,8 @@ class Liar(Around):
             return self.bytes[name][offset : offset + length]
         return super().read(name, offset, length)
 
-    def receipt(self, name: str) -> Receipt:
-        return self.change_receipt(super().receipt(name))
+    def confirm(self, name: str, length: int, source: Path) -> bool:
+        return self.confirms and super().confirm(name, length, source)
 
 
 @pytest.fixture
@@ -218,17 +218,13 @@ def test_a_growing_log_is_grown_only_by_what_fits(
         assert report.projects[0].pulled == 0
 
 
-def test_a_receipt_for_other_bytes_is_no_success(home: Path, project: Project) -> None:
-    for change in (
-        lambda r: Receipt(r.name, r.size, "00" * 32),
-        lambda r: Receipt(r.name, r.size - 1, r.sha256),
-    ):
-        liar = Liar(MemoryRemote(secrets.token_hex(8)))
-        liar.change_receipt = change
-        report = sync_with(home, liar)
-        assert not report.ok
-        assert report.projects[0].pushed == 0
-        assert not (project.paths.receipts / f"{liar.id}.jsonl").exists()
+def test_what_the_remote_does_not_confirm_is_no_success(home: Path, project: Project) -> None:
+    liar = Liar(MemoryRemote(secrets.token_hex(8)))
+    liar.confirms = False
+    report = sync_with(home, liar)
+    assert not report.ok
+    assert report.projects[0].pushed == 0
+    assert not (project.paths.receipts / f"{liar.id}.jsonl").exists()
 
 
 def test_a_remote_cannot_put_a_file_in_place_of_ours(

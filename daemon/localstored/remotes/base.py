@@ -15,14 +15,49 @@ from localstore.layout import FileName, parse_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
+    from pathlib import Path
+    from typing import BinaryIO
 
 MAX_PIECE_BYTES: Final = 4 * 1024 * 1024  # one create, append or read
 _MAX_NAME_CHARS: Final = 256  # the longest name of the format has 148
 _REMOTE_NAME: Final = re.compile(r"projects/(?P<project>[0-9a-f]{64})/(?P<name>[ -~]+)")
 
 
+class Stopped(Exception):
+    """Whoever asked for the work asked to stop it: an error of nobody."""
+
+
 class Unreachable(RemoteError):
-    """The remote as a whole does not answer: nothing more is asked of it in this sync."""
+    """The remote as a whole does not answer: nothing more is asked of it in this sync.
+
+    Attributes:
+        retry_after_s: when it said itself to come back, in seconds from now.
+        permanent: it will not get better by itself (credentials refused, no such bucket, another
+            remote in its place): a person must act, and the hint says how.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        hint: str = "",
+        retry_after_s: float | None = None,
+        permanent: bool = False,
+    ) -> None:
+        super().__init__(problem, hint=hint)
+        self.retry_after_s, self.permanent = retry_after_s, permanent
+
+
+class Busy(RemoteError):
+    """This one request failed in passing (a timeout, an error of the server, "slow down")."""
+
+    def __init__(self, problem: str, *, hint: str = "", retry_after_s: float | None = None) -> None:
+        super().__init__(problem, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class Full(RemoteError):
+    """The remote takes no more bytes: no space is left, or a quota is reached."""
 
 
 class WrongOffset(Conflict):
@@ -41,30 +76,30 @@ class Entry:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """A remote's word that it holds these bytes: size in bytes, SHA-256 in hex."""
-
-    name: str
-    size: int
-    sha256: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a remote lets its user do; a deposit may append and nothing else."""
+    """What a remote lets its user do; a deposit may append and nothing else.
+
+    Attributes:
+        atomic_create: of many that create one name with other bytes at the very same moment exactly
+            one wins. Where False nobody promises who wins; nothing is lost, nobody sees a part.
+        max_parallel: how many verbs it can take at once.
+    """
 
     can_list: bool = True
     can_read: bool = True
     can_delete: bool = True
+    atomic_create: bool = True
+    max_parallel: int = 16
 
 
 class Remote(Protocol):
     """A place that keeps files for replicas.
 
-    Every method may raise `Unreachable`, and `Refused` for a name that is not
-    `projects/<64 hex>/<a name that layout.parse_name accepts and replicas exchange>`. A caller
-    must believe nothing that comes back: sizes, names and bytes may all be lies.
+    Every method may be called from several threads at once. It may raise `Unreachable`, `Busy`,
+    and `Refused` for a name that is not `projects/<64 hex>/<a name that layout.parse_name accepts
+    and remotes take>`. A caller must believe nothing that comes back: sizes, names and bytes may
+    all be lies.
     """
 
     @property
@@ -74,6 +109,12 @@ class Remote(Protocol):
     @property
     def capabilities(self) -> Capabilities:
         """What is allowed here; the rest raises `Refused`."""
+
+    def projects(self) -> Iterator[str]:
+        """The ids of the projects that have files here, in any order, each once.
+
+        Some may have none any more.
+        """
 
     def list(self, prefix: str) -> Iterator[Entry]:
         """Every file whose name begins with `prefix`, in any order, each once.
@@ -109,6 +150,7 @@ class Remote(Protocol):
 
         Raises:
             Conflict: other bytes stand under this name. They are never replaced.
+            Full: no room.
         """
 
     def append(self, name: str, offset: int, data: bytes) -> None:
@@ -123,24 +165,31 @@ class Remote(Protocol):
         Raises:
             NotFound: no such file.
             WrongOffset: a gap, or other bytes from `offset` on; carries the real size.
+            Full: no room.
         """
 
     def delete(self, name: str) -> None:
         """Remove a file; a success also when it is not there."""
 
-    def receipt(self, name: str) -> Receipt:
-        """What stands under `name`, from the bytes as they lie there, not from memory.
+    def confirm(self, name: str, length: int, source: Path) -> bool:
+        """Whether the first `length` bytes under `name` are those of the local file `source`.
+
+        Judged from the bytes as they lie there, never from memory: a folder reads them, a bucket
+        compares what the server itself computed of them. False where either is shorter.
 
         Raises:
             NotFound: no such file.
         """
+
+    def close(self) -> None:
+        """Let connections and handles go; nothing may be asked afterwards."""
 
 
 def check_name(name: str) -> tuple[str, FileName]:
     """The project id and the checked name of a remote's file.
 
     Raises:
-        Refused: any name that a replica would not exchange.
+        Refused: any name that no file of a remote has.
     """
     found = _REMOTE_NAME.fullmatch(name) if len(name) <= _MAX_NAME_CHARS else None
     if found is None:
@@ -149,7 +198,7 @@ def check_name(name: str) -> tuple[str, FileName]:
         file = parse_name(found["name"])
     except Damaged as problem:
         raise Refused(problem.problem) from None
-    if not file.kind.syncs:
+    if not file.kind.on_remotes:
         raise Refused(f"a {file.kind.value} never leaves its machine")
     return found["project"], file
 
@@ -184,3 +233,13 @@ def left_to_append(name: str, offset: int, data: bytes, size: int, present: byte
     if data[: len(present)] != present:
         raise WrongOffset(f"other bytes in {name} from {offset}", size=size)
     return data[len(present) :]
+
+
+def same_bytes(there: BinaryIO, here: BinaryIO, length: int) -> bool:
+    """Whether two files begin with the same `length` bytes; False where one is shorter."""
+    while length > 0:
+        piece = here.read(min(MAX_PIECE_BYTES, length))
+        if not piece or there.read(len(piece)) != piece:
+            return False
+        length -= len(piece)
+    return True

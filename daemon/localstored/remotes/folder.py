@@ -11,6 +11,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 import stat
 import time
@@ -24,12 +25,13 @@ from localstored.remotes.base import (
     MAX_PIECE_BYTES,
     Capabilities,
     Entry,
-    Receipt,
+    Full,
     Unreachable,
     check_name,
     check_piece,
     left_to_append,
     missing,
+    same_bytes,
 )
 
 if TYPE_CHECKING:
@@ -43,6 +45,9 @@ _NO_FSYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EA
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EINVAL})
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_PROJECT: Final = re.compile(r"[0-9a-f]{64}")
+_MAX_PARALLEL: Final = 4  # a disk gains little by more, a stick nothing
 _DEEPEST: Final = 5  # projects/<id>/runs/<subject>/<file>
 _STALE_TEMPORARY_S: Final = 86_400.0  # longer than any create takes
 
@@ -63,10 +68,12 @@ class FolderRemote:
             raise Unreachable(str(error), hint=error.hint) from error
         except OSError as error:
             raise Unreachable(f"{root} cannot be opened: {error.strerror}") from error
-        self._where = root
+        self._where, self._has_links = root, True
         if want_id and want_id != self._id:
             self.close()
-            raise Unreachable(f"another remote lies in {root}: {self._id}, want {want_id}")
+            hint = "mount the right disk there, or remove the remote and add it again"
+            problem = f"another remote lies in {root}: {self._id}, want {want_id}"
+            raise Unreachable(problem, hint=hint, permanent=True)
 
     def close(self) -> None:
         """Let the folder go, so that it can be unmounted."""
@@ -86,10 +93,23 @@ class FolderRemote:
 
     @property
     def capabilities(self) -> Capabilities:
-        """Everything is allowed."""
-        return Capabilities()
+        """Everything is allowed; without hard links nobody can promise who wins a race."""
+        return Capabilities(atomic_create=self._has_links, max_parallel=_MAX_PARALLEL)
 
     # -------------------------------------------------------------- reading
+    def projects(self) -> Iterator[str]:
+        """See `Remote.projects`."""
+        with self._speaking("projects"):
+            try:
+                folder = os.open("projects", _FOLDER, dir_fd=self._root)
+            except FileNotFoundError:
+                return
+            try:
+                names = os.listdir(folder)  # noqa: PTH208 - of a handle, not of a path
+            finally:
+                os.close(folder)
+        yield from sorted(name for name in names if _PROJECT.fullmatch(name))
+
     def list(self, prefix: str) -> Iterator[Entry]:
         """See `Remote.list`."""
         with self._speaking(prefix):
@@ -149,11 +169,14 @@ class FolderRemote:
                 raise Refused(f"{name} has {size} bytes, not {length}")
             return _sha256(handle, length).digest()
 
-    def receipt(self, name: str) -> Receipt:
-        """See `Remote.receipt`."""
-        with self._file(name, os.O_RDONLY) as handle:
-            size = os.fstat(handle).st_size
-            return Receipt(name, size, _sha256(handle, size).hexdigest())
+    def confirm(self, name: str, length: int, source: Path) -> bool:
+        """See `Remote.confirm`."""
+        with (
+            source.open("rb") as here,
+            self._file(name, os.O_RDONLY) as handle,
+            open(handle, "rb", closefd=False) as there,
+        ):
+            return same_bytes(there, here, length)
 
     # -------------------------------------------------------------- writing
     def create(self, name: str, data: bytes) -> None:
@@ -175,12 +198,28 @@ class FolderRemote:
                 return False
             temporary = _temporary(folder, data)
             try:
-                placed = _place(temporary, leaf, folder)
+                placed = self._place(temporary, leaf, folder)
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(temporary, dir_fd=folder)
             _sync(folder)
             return placed
+
+    def _place(self, temporary: str, leaf: str, folder: int) -> bool:
+        """Give the temporary file its name; False when the name was taken meanwhile."""
+        try:
+            os.link(temporary, leaf, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            # FAT and some FUSE have no hard links, and one user at a time: look, then rename.
+            self._has_links = False
+            if _exists(leaf, folder):
+                return False
+            os.rename(temporary, leaf, src_dir_fd=folder, dst_dir_fd=folder)
+        return True
 
     def append(self, name: str, offset: int, data: bytes) -> None:
         """See `Remote.append`."""
@@ -218,6 +257,8 @@ class FolderRemote:
         except OSError as error:
             if error.errno in _GONE:
                 raise Unreachable(f"{self._where} is gone: {error.strerror}") from error
+            if error.errno in _FULL:
+                raise Full(f"{self._where} takes no more: {error.strerror}") from error
             if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EISDIR):
                 raise Refused(f"{name} in {self._where} is a link or no file") from error
             raise RemoteError(f"{name} in {self._where}: {error.strerror}") from error
@@ -282,22 +323,6 @@ def _temporary(folder: int, data: bytes) -> str:
     finally:
         os.close(handle)
     return name
-
-
-def _place(temporary: str, leaf: str, folder: int) -> bool:
-    """Give the temporary file its name; False when the name was taken meanwhile."""
-    try:
-        os.link(temporary, leaf, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        # FAT and some FUSE have no hard links, and one user at a time: look, then rename.
-        if _exists(leaf, folder):
-            return False
-        os.rename(temporary, leaf, src_dir_fd=folder, dst_dir_fd=folder)
-    return True
 
 
 def _sync(folder: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import threading
 from typing import TYPE_CHECKING
 
@@ -10,15 +11,16 @@ from localstore.errors import Conflict, Refused
 from localstored.remotes.base import (
     Capabilities,
     Entry,
-    Receipt,
     check_name,
     check_piece,
     left_to_append,
     missing,
+    same_bytes,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
+    from pathlib import Path
 
 
 class MemoryRemote:
@@ -36,8 +38,14 @@ class MemoryRemote:
 
     @property
     def capabilities(self) -> Capabilities:
-        """Everything is allowed."""
-        return Capabilities()
+        """Everything is allowed, one at a time."""
+        return Capabilities(max_parallel=1)
+
+    def projects(self) -> Iterator[str]:
+        """See `Remote.projects`."""
+        with self._lock:
+            found = {name.split("/")[1] for name in self._files}
+        yield from sorted(found)
 
     def list(self, prefix: str) -> Iterator[Entry]:
         """See `Remote.list`."""
@@ -87,11 +95,13 @@ class MemoryRemote:
         with self._lock:
             self._files.pop(name, None)
 
-    def receipt(self, name: str) -> Receipt:
-        """See `Remote.receipt`."""
-        with self._lock:
-            data = self._file(name)
-            return Receipt(name, len(data), hashlib.sha256(data).hexdigest())
+    def confirm(self, name: str, length: int, source: Path) -> bool:
+        """See `Remote.confirm`."""
+        with source.open("rb") as here, self._lock:
+            return same_bytes(io.BytesIO(self._file(name)), here, length)
+
+    def close(self) -> None:
+        """See `Remote.close`."""
 
     def _file(self, name: str) -> bytearray:
         check_name(name)
