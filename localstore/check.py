@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from localstore import trust
+from localstore import pruned, trust
 from localstore.errors import Damaged, Forged, LocalStoreError, NotPermitted, Torn
 from localstore.format import signed, spec
 from localstore.format.objects import check_object
@@ -122,6 +122,7 @@ class _ProjectCheck:
         self._headers: dict[str, SegmentHeader] = {}
         self._damaged: set[str] = set()
         self._named, self._needed = NamedObjects(paths), dict[str, list[str]]()
+        self._pruned_logs = 0
 
     def run(self, identity: Identity | None) -> None:
         for name in self.paths.names():
@@ -236,7 +237,7 @@ class _ProjectCheck:
                 self._say(problem, name)
 
     def _pruned(self, subject: str, segment: str) -> bool:
-        return (self.paths.root / "stubs" / subject / segment).exists()
+        return bool(segment) and pruned.is_pruned(self.paths, subject, segment)
 
     def _check_meta(self) -> None:
         """Every run begins with a `meta` log, which says what the others are."""
@@ -308,6 +309,7 @@ class _ProjectCheck:
         state = self._state()
         if state is None:
             return
+        self._add_stubs()
         self._needed = self._named.needed(state, state.erased(now_us()))
         for one in self._named.absent(self._needed):
             if one.taken:
@@ -317,6 +319,27 @@ class _ProjectCheck:
             more = f" and {len(one.logs) - 1} more" if len(one.logs) > 1 else ""
             problem = Damaged(f"{one.logs[0]}{more} refers to it, and it is not here")
             self._say(problem, one.name, "missing")
+
+        self._note_pruned()
+
+    def _add_stubs(self) -> None:
+        """What pruned logs refer to is needed as well."""
+        for subject, segment in pruned.stub_places(self.paths):
+            if log_name(subject, segment) in self._headers:
+                continue
+            try:
+                stub = pruned.read_stub(self.paths, subject, segment)
+            except Damaged as problem:
+                self._say(problem, problem.file)
+                continue
+            if stub is not None:
+                self._pruned_logs += 1
+                self._named.add_stub(stub)
+
+    def _note_pruned(self) -> None:
+        if self._pruned_logs or self._named.pruned:
+            what = f"{self._pruned_logs} logs and {self._named.pruned} objects were pruned here"
+            self.out.notes.append(f"project {self.paths.id[:16]}: {what}; `localstore pull`")
 
     # -------------------------------------------------------------- with keys
     def _open_all(self, identity: Identity) -> None:
@@ -348,10 +371,12 @@ class _ProjectCheck:
         subject = content.header.subject.hex()
         for segment, data_class, chain in closed_logs(content):
             name, chains = log_name(subject, segment.hex()), self._chains.get(segment.hex())
+            if chains is None and self._pruned(subject, segment.hex()):
+                continue
             if chains is None and data_class not in _TRAVELS:
                 what = "its writer closed it, and it is not here: it may not leave its machine"
                 self.out.notes.append(f"{name}: {what}")
-            elif chains is None and not self._pruned(subject, segment.hex()):
+            elif chains is None:
                 self._say(Damaged("its writer closed it, and it is not here"), name, "missing")
             elif chains is not None and chain not in chains.values() and name not in self._damaged:
                 self._say(Damaged("its writer closed it with other bytes"), name, "missing")

@@ -6,6 +6,7 @@ LocalStoreError                   exit 1
 │   ├── ConfigError                         a config value was set and would change
 │   └── BadSetting                exit 78   a setting breaks the rules
 ├── NotFound                      exit 66   no such run, project, remote or file
+│   └── Pruned                              bytes that were pruned here; a remote has them
 ├── AlreadyExists                 exit 73   what should be new is there
 ├── KeyUnavailable                exit 11   no key, or the wrong passphrase
 ├── NotPermitted                  exit 77   a deposit device asked to read, a file mode is too wide
@@ -61,6 +62,10 @@ class NotFound(LocalStoreError):
     """What was named does not exist."""
 
     exit_code = 66
+
+
+class Pruned(NotFound):
+    """Bytes that were pruned here on purpose; a remote has them."""
 
 
 class AlreadyExists(LocalStoreError):

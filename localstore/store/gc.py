@@ -20,12 +20,14 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from localstore import pruned
 from localstore.durable import TEMPORARY_PREFIX, sync_folder
+from localstore.errors import AlreadyExists
 from localstore.layout import FILE_MODE
 from localstore.store.references import References
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
     from localstore.format.references import RefFrame
@@ -168,11 +170,23 @@ def collect(
     for at in range(0, len(report.unneeded), _BATCH):
         if report.held:
             break
-        _free(collector, report.unneeded[at : at + _BATCH])
+        free(collector, report.unneeded[at : at + _BATCH])
+    if not report.held:
+        _tidy(paths, collector, only)
     return report
 
 
-def _free(collector: Collector, batch: list[ObjectFile]) -> None:
+def _tidy(paths: ProjectPaths, collector: Collector, only: Collection[str] | None) -> None:
+    """Forget pruned objects that nothing needs any more."""
+    stubs = pruned.object_stubs(paths)
+    gone = {one for one in stubs if one not in collector.naming and (only is None or one in only)}
+    if gone:
+        with contextlib.suppress(AlreadyExists), pruned.lock(paths):
+            pruned.drop_object_stubs(paths, gone)
+
+
+def free(collector: Collector, batch: list[ObjectFile]) -> None:
+    """Take some objects away, look once more, and decide on each."""
     away: list[ObjectFile] = []
     collector.look()  # the batches before took their time
     try:
@@ -191,7 +205,11 @@ def _free(collector: Collector, batch: list[ObjectFile]) -> None:
 
 
 class Collector:
-    """The single steps of a collection, in the order in which `collect` makes them."""
+    """The single steps of a collection, in the order in which `collect` makes them.
+
+    Attributes:
+        naming: after a `look`: objects (hex) that logs need, and the names of these logs.
+    """
 
     def __init__(
         self,
@@ -200,23 +218,25 @@ class Collector:
         *,
         grace_s: float,
         now_us: int | None = None,
+        keeping: Callable[[Mapping[str, list[str]]], Collection[str]] | None = None,
     ) -> None:
+        """`keeping`: of objects and the logs that name them, those that must stay; None: all."""
         self._paths, self._state, self._grace_s = paths, state, grace_s
         self._erased = state.erased(time.time_ns() // 1000 if now_us is None else now_us)
         self._references = References(paths)
+        self._keeping = keeping or (lambda naming: naming)
         self._needed: Collection[str] = frozenset()
+        self.naming: Mapping[str, list[str]] = {}
         self._now_ns = _disk_time_ns(paths.root / "objects")
         self.report = Report(project=paths.id, dry_run=False)
 
     def look(self, given_up: Collection[RefFrame] = ()) -> None:
         """Read which objects are needed, as the logs say now; may forbid to free anything."""
         if self._references.look(self._erased):
-            self._needed = self._references.needed(self._state, self._erased, also=given_up)
+            self.naming = self._references.needed(self._state, self._erased, also=given_up)
+            self._needed = self._keeping(self.naming)
         for name, problem in self._references.problems.items():
             self.report.held[name] = problem.problem
-        stubs = self._paths.root / "stubs"
-        if stubs.is_dir() and any(one.name not in self._erased for one in stubs.iterdir()):
-            self.report.held["stubs"] = "logs were pruned here, and what they name is not known"
 
     def unneeded(
         self, objects: list[ObjectFile], only: Collection[str] | None = None

@@ -1,7 +1,8 @@
 """Reads which objects the logs of a project need; key-free (docs/format.md, section 6.4).
 
-A second look reads only logs that are new or grew. What cannot be read is named, for whoever is
-about to delete something: an object that nothing seems to need may be named by just that log.
+A second look reads only logs that are new or grew. Of a log that was pruned its stub says what it
+refers to. What cannot be read is named, for whoever is about to delete something: an object that
+nothing seems to need may be named by just that log.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from localstore import pruned
 from localstore.errors import Damaged, Torn
 from localstore.format import segment, spec
 from localstore.format.references import LogRefs, RefFrame, Scan, needed, scan, vouched_cancels
-from localstore.layout import FileName, parse_name
+from localstore.layout import FileName, log_name, parse_name
 from localstore.trust import Belief
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class References:
     def __init__(self, paths: ProjectPaths) -> None:
         self._paths = paths
         self._logs: dict[str, _Log] = {}
+        self._stubs: dict[str, tuple[int, pruned.LogStub]] = {}  # with the time of change, ns
         self._changed = False
         self.problems: dict[str, Damaged] = {}
 
@@ -78,7 +81,34 @@ class References:
             except Damaged as problem:
                 self.problems[file.name] = problem.at(file.name)
         self._logs = {name: log for name, log in self._logs.items() if name in seen}
-        return self._changed or before != seen
+        return self._look_at_stubs(spared) or self._changed or before != seen
+
+    def _look_at_stubs(self, spared: Collection[str]) -> bool:
+        """Take in what pruned logs refer to; whether anything changed."""
+        before, self._stubs = self._stubs, {}
+        for subject, own in pruned.stub_places(self._paths):
+            name = log_name(subject, own)
+            # A log that cannot be read is no less here: its stub may be old.
+            if subject in spared or name in self._logs or name in self.problems:
+                continue
+            try:
+                self._take_stub(name, subject, own, before)
+            except Damaged as problem:
+                self.problems[problem.file] = problem
+        return self._stubs != before
+
+    def _take_stub(
+        self, name: str, subject: str, own: str, before: dict[str, tuple[int, pruned.LogStub]]
+    ) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            at_ns = pruned.stub_path(self._paths, subject, own).stat().st_mtime_ns
+            known = before.get(name)
+            if known is not None and known[0] == at_ns:
+                self._stubs[name] = known
+                return
+            stub = pruned.read_stub(self._paths, subject, own)
+            if stub is not None:
+                self._stubs[name] = at_ns, stub
 
     def needed(
         self,
@@ -101,13 +131,16 @@ class References:
             if log.cancels and state.judge_cancel(log.header).belief in believed
             for one in log.cancels
         ]
-        return needed(
-            (
-                LogRefs(log.file.name, log.file.subject, log.file.segment, log.scan.refs)
-                for log in living
-            ),
-            (*cancelled, *also),
+        here = (
+            LogRefs(log.file.name, log.file.subject, log.file.segment, log.scan.refs)
+            for log in living
         )
+        elsewhere = (
+            LogRefs(stub.name, stub.subject, stub.segment, stub.refs)
+            for _, stub in self._stubs.values()
+            if stub.subject not in erased
+        )
+        return needed((*here, *elsewhere), (*cancelled, *also))
 
     def _files(self, spared: Collection[str]) -> Iterator[FileName]:
         for folder in _names(self._paths.runs):

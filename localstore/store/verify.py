@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from localstore import pruned
 from localstore.errors import Damaged, Forged, NotFound
 from localstore.format import references, segment, spec
 from localstore.format.manifest import Part, version_digest
@@ -54,12 +55,17 @@ class Absent:
 
 
 class NamedObjects:
-    """What the logs of one project say of its objects. Needs no key."""
+    """What the logs of one project say of its objects. Needs no key.
+
+    Attributes:
+        pruned: how many needed objects were pruned here, as far as `absent` looked.
+    """
 
     def __init__(self, paths: ProjectPaths) -> None:
         self._paths = paths
         self._logs: list[LogRefs] = []
         self._cancels: list[tuple[SegmentHeader, list[RefFrame]]] = []
+        self.pruned = 0
 
     def add(self, file: FileName, walk: FrameWalk) -> Iterator[Damaged]:
         """Take in a log or fork; what is wrong with the bodies of its references."""
@@ -78,6 +84,10 @@ class NamedObjects:
         if cancels:
             self._cancels.append((walk.header, cancels))
 
+    def add_stub(self, stub: pruned.LogStub) -> None:
+        """Take in a log that was pruned."""
+        self._logs.append(LogRefs(stub.name, stub.subject, stub.segment, stub.refs))
+
     def needed(self, state: ProjectState, erased: Collection[str]) -> dict[str, list[str]]:
         """Objects (hex) that should be here, and the logs that need them."""
         cancelled = [
@@ -90,14 +100,18 @@ class NamedObjects:
         return references.needed(living, cancelled)
 
     def absent(self, needed: Mapping[str, list[str]]) -> list[Absent]:
-        """Of those, the ones that are not here."""
-        out = []
+        """Of those, the ones that are not here, and were not pruned."""
+        out, stubs = [], pruned.object_stubs(self._paths)
         for one, logs in sorted(needed.items()):
             path = self._paths.file(object_name(bytes.fromhex(one)))
             # The second look is behind the first: a collector may just have put it back.
             if not path.exists():
                 taken = any(path.parent.glob(f"{TAKEN_PREFIX}{one}-*"))
-                if not path.exists():
+                if path.exists():
+                    continue
+                if one in stubs and not taken:
+                    self.pruned += 1
+                else:
                     out.append(Absent(one, logs, taken))
         return out
 

@@ -166,6 +166,8 @@ class TestHeld:
                 stub = project.paths.root / "stubs" / S / log.id.hex()
                 stub.parent.mkdir(parents=True)
                 stub.write_text("{}")
+                log.path.unlink()
+                return
             else:
                 log.path.unlink()
                 log.path.symlink_to("/nowhere")
