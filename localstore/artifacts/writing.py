@@ -141,17 +141,20 @@ class Logging:
         warn: Callable[[str], None],
         progress: Callable[[int, int], None] = lambda _done, _total: None,
         rehash: bool = False,
+        confirm: Callable[[Sequence[str]], object] = tuple,
     ) -> None:
         """Nothing is read yet.
 
         Args:
             progress: told bytes done since the last call, and bytes in all.
             rehash: read every file, also those that look as they were.
+            confirm: called with paths of files that changed, when all is stored and before it
+                becomes a version; what it raises keeps it from becoming one.
         """
         self._project, self._request, self._draft = project, request, draft
         self._options, self._warn, self._progress = options, warn, progress
         self._class = request.data_class
-        self._total, self._rehash = 0, rehash
+        self._total, self._rehash, self._confirm = 0, rehash, confirm
 
     def run(self) -> Logged:
         """Store the content unless it is there, and move the aliases.
@@ -230,6 +233,7 @@ class Logging:
     def _store(self, gathered: Gathered) -> Logged:
         with self._session() as session:
             entries, manifest, ingest = self._ingest(session, gathered)
+            self._confirm(ingest.changed)
             digest = version_digest(entries)
             with self._turn():
                 state = self._state()
