@@ -8,6 +8,7 @@ is made by us or by the system and names files by their ids.
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import threading
 from datetime import UTC, datetime
@@ -137,3 +138,16 @@ def _word(value: object) -> str:
     text = f"{value:.3g}" if isinstance(value, float) else _text(value)
     plain = text.isascii() and text.isprintable() and not set(text) & set(" \"'=\\")
     return text if text and plain else json.dumps(text)
+
+
+class FromLogging(logging.Handler):
+    """What libraries say through `logging`, as lines of the journal."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__(logging.WARNING)
+        self._journal = journal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line, once until another follows."""
+        about = record.name.partition(".")[0]
+        self._journal.on_change(about, Level.WARNING, "library", of=about, text=record.getMessage())
