@@ -64,7 +64,7 @@ class Child:
         self._journal, self._environment = journal, dict(environment)
         self._monotonic = monotonic
         self._process: subprocess.Popen[bytes] | None = None
-        self._seen: list[object] = []
+        self._seen: list[tuple[int, int, int] | None] = []
         self._not_before = self._started_at = 0.0
         self._failures = self.restarts = 0
 
