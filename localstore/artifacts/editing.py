@@ -46,7 +46,7 @@ def _edit(
     project.ensure_cert()
     with numbers.turn(project, project.artifact_subject(name)):
         state = state_of(project, name, options)
-        with Session(project, name, state.type or "unspecified", options, warn) as session:
+        with Session(project, name, state.type, options, warn) as session:
             for operation in operations:
                 session.edit(operation, state.tips)
 
@@ -108,7 +108,7 @@ def release(project: Project, name: str, options: Settings, warn: Callable[[str]
     state = state_of(project, name, options)
     frames = unreferenced(project, state)
     if frames:
-        with Session(project, name, state.type or "unspecified", options, warn) as session:
+        with Session(project, name, state.type, options, warn) as session:
             session.cancel(frames)
             session.flush()
     return len(frames)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from localstore.artifacts.background import Job
+    from localstore.policy.stamps import Stamps
     from localstore.project import Project
     from localstore.settings import Settings
 
@@ -34,16 +35,19 @@ class RunContext:
         self,
         project: Project,
         run_id: str,
-        record: Callable[[list[Any]], None],
+        record: Callable[[list[Any], bytes], None],
         warn: Callable[[str], None],
         options: Settings,
+        stamps: Stamps,
     ) -> None:
         """No thread starts here.
 
         Args:
-            record: takes one record of the run's META; called in any thread.
+            record: takes one record of the run's META and a policy tag; called in any thread.
             warn: tells the person one line; the same.
+            stamps: says which artifacts are not to be named elsewhere.
         """
+        self._stamps = stamps
         self.project, self.run_id, self.options = project, run_id, options
         self.record, self.warn = record, warn
         self.background = Background(self._failed)
@@ -56,7 +60,8 @@ class RunContext:
     def _failed(self, label: str, error: BaseException) -> None:
         why = (error.strerror if isinstance(error, OSError) else None) or str(error) or repr(error)
         self.warn(f"{label} is not stored: {why}")
-        self.record([RecordKind.GAP, now_us(), 1, f"not stored: {label}"[:200]])
+        tag = self._stamps.artifact(label, None)
+        self.record([RecordKind.GAP, now_us(), 1, f"not stored: {label}"[:200]], tag)
 
     def lineage(self, direction: str, artifact: Artifact) -> None:
         """Say once that the run used (`input`) or logged (`output`) a version."""
@@ -66,7 +71,8 @@ class RunContext:
         if key not in self._said:
             self._said.add(key)
             name = artifact.collection_name
-            self.record([RecordKind.LINEAGE, now_us(), direction, name, digest, facts])
+            tag = self._stamps.artifact(name, artifact.type)
+            self.record([RecordKind.LINEAGE, now_us(), direction, name, digest, facts], tag)
 
 
 def as_draft(

@@ -15,6 +15,7 @@ from localstore.artifacts.reading import reader
 from localstore.errors import StoreError, UsageError
 from localstore.format.spec import DataClass, RecordKind
 from localstore.identity import now_us
+from localstore.policy.stamps import Stamps
 from localstore.tails import tail_folder
 from localstore.writer import Writer
 
@@ -43,13 +44,19 @@ class Session:
         kind: str,
         options: Settings,
         warn: Callable[[str], None],
+        *,
+        largest: int = 0,
     ) -> None:
         """Nothing is written before the first reference or record.
+
+        Args:
+            kind: the artifact's type; empty where it is not known.
+            largest: bytes of the largest file of what is logged.
 
         Raises:
             UsageError: the artifact was deleted as a whole.
         """
-        self.project, self.name, self._kind = project, name, kind
+        self.project, self.name, self._kind = project, name, kind or "unspecified"
         self.subject = project.artifact_subject(name)
         if self.subject.hex() in project.state.tombstones:
             raise UsageError(
@@ -57,6 +64,7 @@ class Session:
                 hint="take another name, or `localstore rm --undo` while it is in the trash",
             )
         self._tails = tail_folder(options.tail_dir, project.paths.id, self.subject)
+        self._tag = Stamps(project, warn).artifact(name, kind or None, largest)
         self._writer = Writer(self._plan, warn=warn, on_points=_no_points)
         self._count = 0
         self._introduced = False
@@ -68,7 +76,7 @@ class Session:
             pair=self.project.pair(self.subject),
             writer=writer,
             data_class=lane[0],
-            policy_tag=lane[1] or bytes(16),
+            policy_tag=lane[1] or self._tag or bytes(16),
             predecessors=failed,
             tail_folder=self._tails,
         )

@@ -155,6 +155,7 @@ class Logging:
         self._options, self._warn, self._progress = options, warn, progress
         self._class = request.data_class
         self._total, self._rehash, self._confirm = 0, rehash, confirm
+        self._largest = 0
 
     def run(self) -> Logged:
         """Store the content unless it is there, and move the aliases.
@@ -165,7 +166,7 @@ class Logging:
         """
         self._project.ensure_cert()
         gathered = self._draft.gather(hash_file)
-        self._total = gathered.total_bytes
+        self._total, self._largest = gathered.total_bytes, _largest(gathered)
         self._progress(0, self._total)
         known = self._known(gathered)
         logged = None if known is None else self._name_again(known)
@@ -210,7 +211,14 @@ class Logging:
 
     def _session(self) -> Session:
         request = self._request
-        return Session(self._project, request.name, request.type, self._options, self._warn)
+        return Session(
+            self._project,
+            request.name,
+            request.type,
+            self._options,
+            self._warn,
+            largest=self._largest,
+        )
 
     def _name_again(self, digest: bytes) -> Logged | None:
         """Move aliases to content that is there; nothing is written when they stand right.
@@ -314,6 +322,16 @@ class Logging:
             changed=tuple(ingest.changed) if ingest else (),
             new_bytes=ingest.new_bytes if ingest else 0,
         )
+
+
+def _largest(gathered: Gathered) -> int:
+    """Bytes of the largest file that is to be kept."""
+    contents = (
+        len(source.file) if isinstance(source.file, bytes) else gathered.facts[source.path].size
+        for source in gathered.sources
+    )
+    kept = (entry.size or 0 for entry in gathered.ready if entry.parts)
+    return max(max(contents, default=0), max(kept, default=0))
 
 
 def _rely(project: Project, entries: list[Entry], refer: Callable[[Sequence[bytes]], None]) -> None:

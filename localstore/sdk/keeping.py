@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from localstore.artifacts.run import RunContext
+    from localstore.policy.stamps import Stamps
     from localstore.project import Project
     from localstore.sdk.artifact import Artifact
     from localstore.settings import Settings
@@ -37,6 +38,7 @@ class Keeping:
     _project: Project
     _writer: Writer
     _options: Settings
+    _stamps: Stamps
     _subject: bytes
     _at_end: dict[str, tuple[Path, tuple[int, int]]]
     _on_input: Callable[[bytes], None]
@@ -52,7 +54,9 @@ class Keeping:
         """What works in the background; made at first use."""
         from localstore.artifacts.run import RunContext
 
-        return RunContext(self._project, self.id, self._record_lineage, self._warn, self._options)
+        return RunContext(
+            self._project, self.id, self._record_lineage, self._warn, self._options, self._stamps
+        )
 
     def _wait_for_files(self, *, quiet: bool) -> None:
         """Before the end: everything that was handed over becomes durable."""
@@ -304,8 +308,8 @@ class Keeping:
         if not self._may_record(what):
             raise UsageError(f"{what}: the run is finished", hint="call it before finish()")
 
-    def _record_lineage(self, record: list[Any]) -> None:
-        self._writer.append(DataClass.META, record)
+    def _record_lineage(self, record: list[Any], tag: bytes) -> None:
+        self._writer.append(DataClass.META, record, tag)
 
 
 def start_facts(fingerprint: bytes) -> list[Any]:

@@ -14,6 +14,7 @@ from localstore.format.records import decode_record
 from localstore.format.segment import NOTHING_SUPERSEDED
 from localstore.format.spec import BLOCK_RECORDS, MAX_KEY_CHARS, DataClass, RecordKind
 from localstore.identity import now_us
+from localstore.policy.stamps import Stamps
 from localstore.sdk import lifecycle, liveness
 from localstore.sdk.files import add_file, move_contents
 from localstore.sdk.keeping import Keeping, start_facts
@@ -108,13 +109,14 @@ class Run(Keeping):
             keep=functools.partial(move_contents, project),
         )
         self._at_end = {}
+        self._stamps = Stamps(project, self._warn)
         start = {**self._info, "id": run_id, "process": liveness.process_facts()}
         self._writer.append(DataClass.META, [RecordKind.START, now_us(), plain(start)])
         self.config = Config(
             self._record_config, dict(known_config or {}), allow_val_change=allow_val_change
         )
         self.config.update(config, allow_val_change=allow_val_change or self.resumed)
-        self._repeats = Repeats(project, run_id, options, self.config.as_dict)
+        self._repeats = Repeats(project, run_id, options, self._config_as_recorded)
         self.summary = Summary(self._record_summary, self._folded_summary)
         self._surroundings = Surroundings(
             Recorder(
@@ -122,10 +124,10 @@ class Run(Keeping):
                 add_file=functools.partial(add_file, project, self._writer),
                 drop=self._drop_from,
                 warn=self._warn,
-                tag=project.policy_tag,
+                stamps=self._stamps,
             ),
             options,
-            config=self.config.as_dict(),
+            config=self._config_as_recorded(),
             on_start=self._compare_start,
         )
         lifecycle.watch(self)
@@ -362,9 +364,9 @@ class Run(Keeping):
             self.after_fork()
         return True
 
-    def _append_meta(self, record: list[Any]) -> None:
+    def _append_meta(self, record: list[Any], tag: bytes = b"") -> None:
         if self._may_record("a later change"):
-            self._writer.append(DataClass.META, record)
+            self._writer.append(DataClass.META, record, tag)
 
     def _drop_from(self, data_class: DataClass, reason: str, count: int) -> None:
         with self._writer.lock:
@@ -383,10 +385,23 @@ class Run(Keeping):
             say(f"run {earlier} had the same code, config and inputs")
 
     def _record_config(self, changed: dict[str, Any], deleted: list[str]) -> None:
-        self._append_meta([RecordKind.CONFIG, now_us(), changed, deleted])
+        parts, removed = self._stamps.config(changed, deleted)
+        # Each a little later than the one before: a value that is whole wins over its public part.
+        for at, part in enumerate(parts, now_us()):
+            self._append_meta([RecordKind.CONFIG, at, part.changed, part.deleted], part.tag)
+        self._count_redacted("config", removed)
+
+    def _config_as_recorded(self) -> dict[str, Any]:
+        return self._stamps.recorded(self.config.as_dict())
 
     def _record_summary(self, changed: dict[str, Any], deleted: list[str]) -> None:
-        self._append_meta([RecordKind.SUMMARY, now_us(), changed, deleted])
+        part, removed = self._stamps.summary(changed)
+        self._append_meta([RecordKind.SUMMARY, now_us(), part.changed, deleted], part.tag)
+        self._count_redacted("summary", removed)
+
+    def _count_redacted(self, what: str, count: int) -> None:
+        if count and not self._finished:
+            self._drop_from(DataClass.META, f"redacted by policy: {what}", count)
 
     def _folded_summary(self) -> dict[str, Any]:
         if self._finished:

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from localstore.policy.stamps import Stamps
     from localstore.settings import Settings
     from localstore.surroundings.code import CodeCapture
     from localstore.surroundings.console import Console
     from localstore.surroundings.notebook import MainCode
     from localstore.surroundings.system import SystemSampler
 
-HOST_RULE: Final = "host-names"
 _OUTPUT_PER_SECOND_BYTES: Final = 1024 * 1024
 _PATIENCE_S: Final = 30.0
 _MB: Final = 1 << 20
@@ -41,7 +41,7 @@ class Recorder:
         add_file: takes class, path, content and facts.
         drop: counts what was left out, by class, reason and number.
         warn: one line to the person.
-        tag: the policy tag of a rule.
+        stamps: what the rules say of it.
     """
 
     def __init__(
@@ -51,14 +51,19 @@ class Recorder:
         add_file: Callable[[DataClass, str, bytes, Mapping[str, Any]], None],
         drop: Callable[[DataClass, str, int], None],
         warn: Callable[[str], None],
-        tag: Callable[[str], bytes],
+        stamps: Stamps,
     ) -> None:
         self.append, self.add_file, self.drop = append, add_file, drop
-        self.warn, self.tag = warn, tag
+        self.warn, self.stamps = warn, stamps
 
     def facts(self, data_class: DataClass, what: str, body: Any, tag: bytes = b"") -> None:
         """One FACTS record."""
         self.append(data_class, [RecordKind.FACTS, now_us(), what, plain(body)], tag)
+
+    def redacted(self, what: str, count: int) -> None:
+        """Count what the rules left out."""
+        if count:
+            self.drop(DataClass.SYSTEM, f"redacted by policy: {what}", count)
 
 
 class Surroundings:
@@ -188,19 +193,23 @@ class Surroundings:
         )
         if self._rank.world_size > 1:
             facts["job_rank"] = [self._rank.rank, self._rank.local_rank, self._rank.world_size]
-        self._recorder.facts(DataClass.SYSTEM, "environment", facts)
-        listed = environment.requirements()
-        self._recorder.add_file(
+        recorder = self._recorder
+        facts, removed = recorder.stamps.environment(facts)
+        recorder.facts(DataClass.SYSTEM, "environment", facts, recorder.stamps.around())
+        recorder.redacted("environment", removed)
+        listed = [recorder.stamps.text(line) for line in environment.requirements()]
+        recorder.add_file(
             DataClass.SYSTEM, "requirements.txt", environment.requirements_text(listed), {}
         )
 
     def _record_host(self) -> None:
         from localstore.surroundings.environment import host_facts
 
-        share = self._options.host_names == "share"
-        tag = b"" if share else self._recorder.tag(HOST_RULE)
-        facts = host_facts(settings.account_name())
+        stamps = self._recorder.stamps
+        tag = stamps.host_tag(share=self._options.host_names == "share")
+        facts, removed = stamps.host(host_facts(settings.account_name()))
         self._recorder.facts(DataClass.SYSTEM, "host", facts, tag)
+        self._recorder.redacted("host and user name", removed)
 
     @property
     def _saves_code(self) -> bool:
@@ -229,9 +238,8 @@ class Surroundings:
         whole = capture_to_compare(cwd, main)
         if whole.problems:  # some of it was not read: it may differ
             return
-        fingerprint = start_fingerprint(
-            whole.facts, whole.files, self._config, arguments=sys.argv[1:]
-        )
+        arguments, _ = self._recorder.stamps.arguments(sys.argv[1:])
+        fingerprint = start_fingerprint(whole.facts, whole.files, self._config, arguments=arguments)
         if fingerprint:
             self._on_start(fingerprint)
 
