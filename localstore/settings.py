@@ -232,8 +232,18 @@ def read_file(path: Path) -> dict[str, Any]:
     for name in raw:
         if name not in SETTINGS or not SETTINGS[name].in_files:
             known = ", ".join(n for n, s in SETTINGS.items() if s.in_files)
-            raise BadSetting(f"{path}: unknown setting {name!r}, want one of {known}")
+            problem = f"{path}: unknown setting {name!r}, want one of {known}"
+            raise BadSetting(problem, hint=nearest(name))
     return {name: SETTINGS[name].parse(value, f"{path}: {name}") for name, value in raw.items()}
+
+
+def nearest(name: str) -> str:
+    """A question about the setting that was meant; empty when none is near."""
+    from difflib import get_close_matches
+
+    known = [one for one, setting in SETTINGS.items() if setting.in_files]
+    near = get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else ""
 
 
 def take_secret_variable(name: str) -> str:
@@ -295,6 +305,54 @@ def _is_ours(folder: Path) -> bool:
         return folder.stat().st_uid == os.getuid()
     except OSError:
         return False
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """What the usual variables say of the way to the network; empty where they say nothing."""
+
+    https_proxy: str
+    http_proxy: str
+    no_proxy: str
+    ca_file: str
+
+
+def transport() -> Transport:
+    """HTTPS_PROXY, http_proxy, NO_PROXY and SSL_CERT_FILE, as other programs read them."""
+
+    def first(*names: str) -> str:
+        return next((os.environ[name] for name in names if os.environ.get(name)), "")
+
+    return Transport(
+        https_proxy=first("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"),
+        # Upper case is a header of requests in CGI programs: nobody else reads it either.
+        http_proxy=first("http_proxy", "ALL_PROXY", "all_proxy"),
+        no_proxy=first("NO_PROXY", "no_proxy"),
+        ca_file=first("SSL_CERT_FILE"),
+    )
+
+
+def aws_profile() -> tuple[Path, str]:
+    """The file in which AWS's own tools keep access keys, and the profile that counts in it."""
+    named = os.environ.get("AWS_SHARED_CREDENTIALS_FILE")
+    path = Path(named) if named else Path.home() / ".aws" / "credentials"
+    return path, os.environ.get("AWS_PROFILE") or "default"
+
+
+def has_variable(name: str) -> bool:
+    """Whether the environment sets a variable that is not ours."""
+    return bool(os.environ.get(name))
+
+
+def default_home() -> Path:
+    """The home where nobody chose one: the platform's data folder."""
+    return Settings({"home": ""}, {}).home_path
+
+
+def user_config_folder() -> Path:
+    """Where programs of this account look for their configuration."""
+    given = os.environ.get("XDG_CONFIG_HOME", "")
+    return Path(given) if given.startswith("/") else Path.home() / ".config"
 
 
 def session_bus() -> bool:

@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "artifact": ("localstore.cli.artifact:artifact", "Keep files in versions: data, models."),
     "rm": ("localstore.cli.rm:rm", "Delete runs, or take them out of the trash."),
     "sync": ("localstore.cli.sync:sync", "Bring this store and its remotes up to date."),
+    "daemon": ("localstore.cli.daemon:daemon", "Run the service that syncs by itself."),
     "remote": ("localstore.cli.remote:remote", "Manage the places to sync with."),
     "verify": ("localstore.cli.verify:verify", "Look at every byte of the store."),
     "repair": ("localstore.cli.repair:repair", "Take good bytes from a remote for damaged ones."),
@@ -49,6 +50,7 @@ EXIT_CODES: Final = {
     0: "done",
     1: "an error without a code of its own",
     2: "the command line is wrong, or nobody is there to answer a question",
+    3: "the daemon does not run",
     11: "no key, or the wrong passphrase",
     20: "something is damaged; what is readable was printed",
     66: "no such run, project, remote or file",
@@ -85,6 +87,16 @@ class Commands(click.Group):
         module, _, attribute = COMMANDS[name][0].partition(":")
         found: click.Command = getattr(import_module(module), attribute)
         return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; one that is nearly right is named."""
+        name = args[0] if args else ""
+        if name and name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            meant = terminal.did_you_mean(name, COMMANDS)
+            raise click.UsageError(f"no command {name!r}{meant}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing any."""

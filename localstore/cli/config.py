@@ -67,7 +67,8 @@ def set_(name: str, value: str, where: str) -> None:
     setting = settings.SETTINGS.get(name)
     if setting is None or not setting.in_files:
         known = ", ".join(n for n, one in settings.SETTINGS.items() if one.in_files)
-        raise BadSetting(f"{name!r} cannot be set in a file, want one of {known}")
+        near = settings.nearest(name)
+        raise BadSetting(f"{name!r} cannot be set in a file, want one of {known}", hint=near)
     parsed = setting.parse(value, name)
     path = home_paths().config_file if where == "user" else Path.cwd() / settings.PROJECT_FILE
     _write(path, name, parsed)

@@ -71,6 +71,14 @@ def warn_of_damage(problems: Iterable[object]) -> bool:
     return bool(found)
 
 
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'sync'?`, or nothing when no known word is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
 # ------------------------------------------------------------------ stdout
 def on_terminal() -> bool:
     """Whether stdout is read by a person."""
