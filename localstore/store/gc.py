@@ -209,6 +209,8 @@ class Collector:
 
     Attributes:
         naming: after a `look`: objects (hex) that logs need, and the names of these logs.
+        references: what the logs say.
+        keeping: of objects and the logs that name them, those that must stay: all of them.
     """
 
     def __init__(
@@ -218,13 +220,11 @@ class Collector:
         *,
         grace_s: float,
         now_us: int | None = None,
-        keeping: Callable[[Mapping[str, list[str]]], Collection[str]] | None = None,
     ) -> None:
-        """`keeping`: of objects and the logs that name them, those that must stay; None: all."""
         self._paths, self._state, self._grace_s = paths, state, grace_s
         self._erased = state.erased(time.time_ns() // 1000 if now_us is None else now_us)
-        self._references = References(paths)
-        self._keeping = keeping or (lambda naming: naming)
+        self.references = References(paths)
+        self.keeping: Callable[[Mapping[str, list[str]]], Collection[str]] = _all_of
         self._needed: Collection[str] = frozenset()
         self.naming: Mapping[str, list[str]] = {}
         self._now_ns = _disk_time_ns(paths.root / "objects")
@@ -232,11 +232,17 @@ class Collector:
 
     def look(self, given_up: Collection[RefFrame] = ()) -> None:
         """Read which objects are needed, as the logs say now; may forbid to free anything."""
-        if self._references.look(self._erased):
-            self.naming = self._references.needed(self._state, self._erased, also=given_up)
-            self._needed = self._keeping(self.naming)
-        for name, problem in self._references.problems.items():
+        if self.references.look(self._erased):
+            self.naming = self.references.needed(self._state, self._erased, also=given_up)
+            self._needed = self.keeping(self.naming)
+        for name, problem in self.references.problems.items():
             self.report.held[name] = problem.problem
+
+    def look_again(self) -> None:
+        """Decide anew on what is needed, also where no log changed."""
+        self.references.look(self._erased)
+        self.naming = self.references.needed(self._state, self._erased)
+        self._needed = self.keeping(self.naming)
 
     def unneeded(
         self, objects: list[ObjectFile], only: Collection[str] | None = None
@@ -329,6 +335,10 @@ class Collector:
     def _stale(self, listing: Listing) -> list[tuple[Path, int, int]]:
         grace_s = max(self._grace_s, _TEMPORARY_S)
         return [one for one in listing.temporaries if not self._is_young(one[2], grace_s)]
+
+
+def _all_of(naming: Mapping[str, list[str]]) -> Collection[str]:
+    return naming
 
 
 def _disk_time_ns(folder: Path) -> int:

@@ -42,6 +42,23 @@ class _Log:
     cancels: dict[tuple[str, int], int]
 
 
+@dataclass(frozen=True, slots=True)
+class LogFacts:
+    """One log or fork that is here.
+
+    Attributes:
+        size: of the file, in bytes. end: after its last whole frame.
+        refers, cancels: whether REF, and UNREF, frames stand in it.
+    """
+
+    file: FileName
+    header: segment.SegmentHeader
+    size: int
+    end: int
+    refers: bool
+    cancels: bool
+
+
 class References:
     """The REF and UNREF frames of one project.
 
@@ -109,6 +126,16 @@ class References:
             stub = pruned.read_stub(self._paths, subject, own)
             if stub is not None:
                 self._stubs[name] = at_ns, stub
+
+    def logs(self) -> Iterator[LogFacts]:
+        """What the last look found of each log and fork that is here."""
+        for log in self._logs.values():
+            refs = bool(log.scan.refs)
+            yield LogFacts(log.file, log.header, log.size, log.scan.end, refs, log.scan.cancels)
+
+    def refs_of(self, name: str) -> dict[int, frozenset[str]]:
+        """Object ids (hex) by REF frame, of one log that is here."""
+        return dict(self._logs[name].scan.refs)
 
     def needed(
         self,
