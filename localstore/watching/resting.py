@@ -29,7 +29,7 @@ class Rest:
     """
 
     def __init__(self, settle_s: float) -> None:
-        self._settle_s = settle_s
+        self.settle_s = settle_s
         self._seen: dict[str, _Seen] = {}
 
     def look(
@@ -61,20 +61,12 @@ class Rest:
             return False
         if one.folder and any(_is_unfinished_inside(path) for path, _ in one.files):
             return False
-        return bool(one.complete) or seen.whole or now_s - seen.since_s >= self._settle_s
+        return bool(one.complete) or seen.whole or now_s - seen.since_s >= self.settle_s
 
-    def due_in_s(self, now_s: float, settled: Collection[str]) -> float | None:
-        """Seconds until something may have come to rest; None when nothing is on its way.
-
-        Args:
-            settled: names that need no more waiting.
-        """
-        waits = [
-            max(0.0, seen.since_s + self._settle_s - now_s)
-            for name, seen in self._seen.items()
-            if name not in settled and not seen.candidate.problem and seen.candidate.files
-        ]
-        return min(waits, default=None)
+    def due_in_s(self, now_s: float) -> float | None:
+        """Seconds until something that changed lately may rest; None when nothing did."""
+        waits = [seen.since_s + self.settle_s - now_s for seen in self._seen.values()]
+        return min((wait for wait in waits if wait > 0), default=None)
 
 
 def _is_unfinished_inside(path: str) -> bool:

@@ -6,6 +6,7 @@ content is stored first, then every file is looked at once more, and only then a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from localstore.watching.memory import UNKNOWN
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from localstore.artifacts.model import Version
     from localstore.project import Project
     from localstore.settings import Settings
     from localstore.watching.looking import Candidate
@@ -39,6 +41,14 @@ class Outcome(Enum):
 
     VERSION = "a new version"
     SAME = "content that is there already"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a candidate, and the version that holds it, where one was asked for."""
+
+    outcome: Outcome
+    version: Version | None = None
 
 
 class _Fixed(Draft):
@@ -75,7 +85,7 @@ class Taker:
 
     def take(
         self, candidate: Candidate, progress: Callable[[int, int], None] = lambda _d, _t: None
-    ) -> Outcome:
+    ) -> Result:
         """Make a version, unless the content is the newest one already.
 
         Args:
@@ -88,7 +98,7 @@ class Taker:
         content = self._known_content(candidate)
         if content is not None and content in self._contents_before(candidate):
             self._memory.put(candidate, content)
-            return Outcome.SAME
+            return Result(Outcome.SAME)
         return self._log(candidate, progress)
 
     def _contents_before(self, candidate: Candidate) -> set[bytes]:
@@ -114,7 +124,7 @@ class Taker:
         self._confirm(candidate, ())
         return self._memory.content_key(hashes, folder=candidate.folder)
 
-    def _log(self, candidate: Candidate, progress: Callable[[int, int], None]) -> Outcome:
+    def _log(self, candidate: Candidate, progress: Callable[[int, int], None]) -> Result:
         logged = Logging(
             self._project,
             self._request(candidate),
@@ -130,7 +140,7 @@ class Taker:
             hashes = [(entry.path, entry.hash) for entry in logged.entries]
             content = self._memory.content_key(hashes, folder=candidate.folder)
         self._memory.put(candidate, content, newest=True)
-        return Outcome.VERSION if logged.fresh else Outcome.SAME
+        return Result(Outcome.VERSION if logged.fresh else Outcome.SAME, logged.version)
 
     def _request(self, candidate: Candidate) -> Request:
         watch, project = self._watch, self._project

@@ -1,0 +1,248 @@
+"""The process that holds the write keys for the service: watched folders, and notifiers.
+
+Speaks to stderr in lines for a journal, by ids and kinds of error; never a name, never a value.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat as stat_module
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from localstore import settings
+from localstore.errors import AlreadyExists, BadSetting, KeyUnavailable, LocalStoreError
+from localstore.layout import FILE_MODE, HomePaths
+from localstore.watching import watches
+from localstore.watching.loop import IDLE_S, Stopped, Watching
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from localstore.identity import Identity
+    from localstore.settings import Settings
+
+DONE: Final = 0
+_WARNING: Final = 4  # levels of sd-daemon
+_STOP_WAIT_S: Final = 2.0
+
+
+def journal(level: int, message: str) -> None:
+    """One line to stderr, with its level as journald reads it."""
+    if sys.stderr is not None:
+        sys.stderr.write(f"<{level}>watching: {message}\n")
+        sys.stderr.flush()
+
+
+@contextmanager
+def only_one(path: Path, what: str) -> Iterator[None]:
+    """Keep others from doing the same for this home; the lock ends with the process.
+
+    Raises:
+        AlreadyExists: another process does it.
+    """
+    import fcntl
+
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyExists(
+                f"another process {what} for this store", hint="the service does, when it runs"
+            ) from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def options_of(home: HomePaths) -> Callable[[str, str], Settings]:
+    """Settings of a home for an entity and a project."""
+
+    def load(entity: str, project: str) -> Settings:
+        given = {"home": str(home.root), "entity": entity or None, "project": project or None}
+        return settings.load(given)
+
+    return load
+
+
+class Stop:
+    """Whether to leave, and a bell that ends a wait early."""
+
+    def __init__(self) -> None:
+        self._bell = threading.Event()
+        self.asked = False
+        self.reload = True
+
+    def leave(self, *_signal: object) -> None:
+        """Leave soon; fit for a signal handler."""
+        self.asked = True
+        self._bell.set()
+
+    def look(self, *_signal: object) -> None:
+        """Read the files of settings again; fit for a signal handler."""
+        self.reload = True
+        self._bell.set()
+
+    def ring(self) -> None:
+        """End a wait."""
+        self._bell.set()
+
+    def wait(self, seconds: float) -> None:
+        """Wait, at most so long."""
+        self._bell.wait(seconds)
+        self._bell.clear()
+
+    def on_signals(self) -> None:
+        """Leave on SIGTERM and SIGINT, look again on SIGHUP."""
+        signal.signal(signal.SIGTERM, self.leave)
+        signal.signal(signal.SIGINT, self.leave)
+        signal.signal(signal.SIGHUP, self.look)
+
+    def with_parent(self) -> None:
+        """Leave when the other end of stdin is gone, where stdin is a pipe."""
+        try:
+            mode = os.fstat(0).st_mode
+        except OSError:
+            return
+        if stat_module.S_ISFIFO(mode) or stat_module.S_ISSOCK(mode):
+            threading.Thread(target=self._read, name="localstore-parent", daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            while os.read(0, 4096):
+                pass
+        finally:
+            self.leave()
+
+
+def watch_until(
+    watching: Watching, stop: Stop, *, say: Callable[[LocalStoreError], object], home: HomePaths
+) -> None:
+    """Rounds until somebody stops them, or nothing is watched any more.
+
+    Args:
+        say: gets what is wrong with `watch.toml`; the watches from before go on.
+    """
+    try:
+        while not stop.asked and watches.path_of(home).exists():
+            try:
+                watching.reload(force=stop.reload)
+            except LocalStoreError as error:
+                say(error)
+            stop.reload = False
+            stop.wait(max(0.02, watching.round()))
+    except Stopped:
+        pass
+    finally:
+        watching.close()
+
+
+# ------------------------------------------------------------------ the process of the service
+class Worker:
+    """Watched folders in this thread, notifiers in another."""
+
+    def __init__(self, home: HomePaths, stop: Stop) -> None:
+        """Nothing is read yet."""
+        self._home, self._stop = home, stop
+        self._told: set[str] = set()
+
+    def run(self) -> int:
+        """Work until told to stop, or until there is nothing to do.
+
+        Returns:
+            0: told to stop, or nothing to do.
+
+        Raises:
+            KeyUnavailable, NotPermitted: no key opens, and there is nothing to do without one.
+            BadSetting: a file of settings breaks the rules.
+            AlreadyExists: another process does this.
+        """
+        from localstore.notify.loop import Notifying
+
+        with only_one(self._home.root / "watch.lock", "watches folders"):
+            identity = self._identity()
+            notifying = Notifying(self._home, identity, say=self._say)
+            thread = threading.Thread(
+                target=notifying.run,
+                args=(self._stop_asked,),
+                name="localstore-notify",
+                daemon=True,
+            )
+            thread.start()
+            try:
+                while not self._stop.asked and self._wanted(notifying):
+                    self._watch(identity)
+                    self._stop.wait(IDLE_S)
+            finally:
+                self._stop.leave()
+                notifying.ring()
+                thread.join(_STOP_WAIT_S)
+        return DONE
+
+    def _stop_asked(self) -> bool:
+        return self._stop.asked
+
+    def _wanted(self, notifying: object) -> bool:
+        from localstore.notify.notifiers import path_of
+
+        del notifying
+        return watches.path_of(self._home).exists() or path_of(self._home).exists()
+
+    def _identity(self) -> Identity | None:
+        from localstore.notify.notifiers import path_of
+        from localstore.vault import Vault
+
+        try:
+            return Vault(self._home).load()
+        except LocalStoreError as error:
+            if not path_of(self._home).exists():
+                raise
+            self._say(f"no key ({type(error).__name__}): sync trouble is told of, nothing else")
+            return None
+
+    def _watch(self, identity: Identity | None) -> None:
+        if identity is None or not watches.path_of(self._home).exists():
+            return
+        watching = Watching(
+            self._home,
+            identity,
+            options_of(self._home),
+            tell=self._tell,
+            wake=self._stop.ring,
+            stopping=self._stop_asked,
+        )
+        self._stop.reload = True
+        watch_until(watching, self._stop, say=self._bad_setting, home=self._home)
+
+    def _tell(self, watch: str, plain: str, _full: str) -> None:
+        journal(_WARNING, f"watch {watch}: {plain}")
+
+    def _bad_setting(self, error: LocalStoreError) -> None:
+        if isinstance(error, BadSetting):
+            raise error
+        self._say(f"the list of watches: {type(error).__name__}")
+
+    def _say(self, message: str) -> None:
+        if message not in self._told:
+            if len(self._told) > 1_000:
+                self._told.clear()
+            self._told.add(message)
+            journal(_WARNING, message)
+
+
+def main(home: Path) -> int:
+    """The process that the service starts: exit code."""
+    stop = Stop()
+    stop.on_signals()
+    stop.with_parent()
+    try:
+        return Worker(HomePaths(home), stop).run()
+    except LocalStoreError as error:
+        known = isinstance(error, KeyUnavailable | BadSetting | AlreadyExists)
+        journal(_WARNING, type(error).__name__ if not known else f"{type(error).__name__}: stopped")
+        return error.exit_code
