@@ -21,7 +21,7 @@ from localstore.cli.sync_control import log, pause, resume
 from localstore.cli.sync_display import duration_text, showing
 from localstore.cli.sync_explain import explain
 from localstore.cli.sync_report import print_report
-from localstore.cli.sync_state import trouble_of_remotes
+from localstore.cli.sync_state import Trouble, trouble_of_remotes
 from localstore.cli.sync_status import status
 from localstore.errors import RemoteError
 
@@ -118,6 +118,7 @@ class Job:
     ) -> None:
         self.home, self._words = home, dict(words)
         self._verbose, self._as_json = verbose, as_json
+        self._failures: dict[str, RemoteError] = {}
         self.names = store.project_names()
 
     # -------------------------------------------------------------- doing it
@@ -156,6 +157,7 @@ class Job:
                 on_event=on_event,
                 recipients=store.recipients(),
             )
+        self._failures = dict(getattr(report, "failures", {}))
         values: dict[str, Any] = report.to_json()
         return values
 
@@ -185,8 +187,15 @@ class Job:
 
     def _passing(self, report: Mapping[str, Any]) -> bool:
         """Whether waiting may mend what went wrong: some remote is merely away."""
-        lasting = {name for name, one in trouble_of_remotes(self.home).items() if one.permanent}
-        return any(name not in lasting for name in report["failed"])
+        known = self._trouble()
+        return any(name not in known or not known[name].permanent for name in report["failed"])
+
+    def _trouble(self) -> dict[str, Trouble]:
+        """What is known of remotes that failed: by this process, or as the daemon wrote it down."""
+        return trouble_of_remotes(self.home) | {
+            name: Trouble(str(one), one.hint, getattr(one, "permanent", False) is True)
+            for name, one in self._failures.items()
+        }
 
     # -------------------------------------------------------------- saying it
     def _showing(self, *, quiet: bool = False) -> Any:
@@ -197,7 +206,7 @@ class Job:
         if self._as_json:
             terminal.say_json({**report, "names": _names_in(report, self.names)})
             return
-        hints = {name: one.hint for name, one in trouble_of_remotes(self.home).items()}
+        hints = {name: one.hint for name, one in self._trouble().items()}
         print_report(report, self.names, hints, verbose=self._verbose)
 
 

@@ -116,20 +116,22 @@ def print_trouble(
         for reason, (items, size) in held_of(project).items():
             click.echo(f"{head} held {_counted(items, size)}: {inert(reason)}", err=True)
     for what in ("forks", "refused", "damaged", "errors"):
-        _print_notes(head, what, notes_of(project, what), whole=verbose)
+        notes = notes_of(project, what)
+        shown = notes if verbose else notes[:_SHOWN_NOTES]
+        # The engine caps long lists, too, and puts their whole number beside.
+        _print_notes(head, what, shown, int(project.get(f"{what}_count", len(notes))))
 
 
 def _counted(items: int, size: int | None) -> str:
     return f"{items}" if size is None else f"{items} ({size_text(size)})"
 
 
-def _print_notes(head: str, what: str, notes: Sequence[Mapping[str, Any]], *, whole: bool) -> None:
+def _print_notes(head: str, what: str, notes: Sequence[Mapping[str, Any]], count: int) -> None:
     say = terminal.warning if what == "forks" else terminal.error
-    shown = len(notes) if whole else _SHOWN_NOTES
-    for note in notes[:shown]:
+    for note in notes:
         say(f"{head} {what}: {note_line(note)}")
-    if len(notes) > shown:
-        say(f"{head} {what}: {len(notes) - shown} more, see --verbose")
+    if count > len(notes):
+        say(f"{head} {what}: {count - len(notes)} more, see --verbose")
     if notes and what == "damaged":
         click.echo(f"localstore: hint: {Damaged.hint}", err=True)
 
