@@ -1,7 +1,8 @@
-"""Remotes that a person added: `remotes.toml` in the home, and the marker in a remote's folder.
+"""Remotes that a person added: `remotes.toml` in the home, and the marker that each one carries.
 
 Key-free; the engine reads the same file. A marker carries a random id, so that another stick in the
-same socket is not taken for the first, and an empty mount point not for a stick.
+same socket is not taken for the first, and an empty mount point not for a stick. No secret is ever
+written here: credentials are named, and lie elsewhere.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from localstore.crypto import random_bytes
 from localstore.durable import create_file, make_folder, replace_file
@@ -26,15 +27,99 @@ MARKER_VERSION: Final = 1
 _ID_BYTES: Final = 8
 _MARKER: Final = re.compile(r"localstore-remote (\d{1,4})\nid ([0-9a-f]{16})\n")
 _MAX_MARKER_BYTES: Final = 4096
+BUCKET_SCHEMES: Final = ("s3", "gs", "az")
+_BUCKET_URL: Final = re.compile(
+    r"(?:s3|gs|az)://(?P<bucket>[A-Za-z0-9][A-Za-z0-9._-]{1,221})(?P<prefix>(?:/[A-Za-z0-9._=+@-]+)*)/?"
+)
+_ENDPOINT: Final = re.compile(r"https?://[A-Za-z0-9.\[\]:_-]+(?:/[A-Za-z0-9._/-]*)?")
+_PROXY: Final = re.compile(r"(?:https?|socks5h?)://[!-?A-~]{1,500}")
+_CREDENTIALS: Final = re.compile(r"chain|keyring:[ -~]{1,128}|file:[^\x00-\x1f\x7f]{1,4096}")
+_TEXT: Final = re.compile(r"[^\x00-\x1f\x7f]{1,4096}")
+_WANTED: Final = {
+    "endpoint": "an http or https URL",
+    "proxy": "a URL of a proxy, without a password",
+    "credentials": "chain, keyring:NAME or file:PATH",
+    "region": "the name of a region",
+    "ca_file": "a path",
+}
+_PREFIX_HINT: Final = (
+    "letters, digits and . _ - = + @ between slashes; the bucket itself must exist"
+)
+DEFAULT_CREDENTIALS: Final = "chain"
+
+
+class Claim(Protocol):
+    """Makes a remote of a place that only the engine can reach."""
+
+    def __call__(self, url: str, **options: str) -> str:
+        """The remote's id, 16 hex digits."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteEntry:
-    """One remote of `remotes.toml`: its name here, where it lies, its own id (16 hex digits)."""
+    """One remote of `remotes.toml`.
+
+    Attributes:
+        name: its name here.
+        url: a path, or `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`.
+        id: its own id, 16 hex digits.
+        endpoint: http or https URL of a bucket's server; empty: the cloud's own.
+        region: of the bucket; empty: the cloud's default.
+        credentials: `chain`: what the cloud's own tools would take; `keyring:NAME`; `file:PATH`.
+        ca_file: certificates (PEM) of a private authority.
+        proxy: URL of a proxy; empty: what HTTPS_PROXY says.
+    """
 
     name: str
     url: str
     id: str
+    endpoint: str = ""
+    region: str = ""
+    credentials: str = DEFAULT_CREDENTIALS
+    ca_file: str = ""
+    proxy: str = ""
+
+    @property
+    def scheme(self) -> str:
+        """What kind of place it is: `file`, or that of the url."""
+        return scheme_of(self.url)
+
+    @property
+    def options(self) -> dict[str, str]:
+        """What may be left out and is not the default."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in fields(self)[3:]
+            if getattr(self, field.name) != field.default
+        }
+
+
+def scheme_of(url: str) -> str:
+    """`file` for a path, else what stands before `://`."""
+    return url.partition("://")[0] if "://" in url else "file"
+
+
+def new_marker(id_: str = "") -> bytes:
+    """The content of a remote's marker.
+
+    Args:
+        id_: 16 hex digits; empty: new ones.
+    """
+    return (
+        f"localstore-remote {MARKER_VERSION}\nid {id_ or random_bytes(_ID_BYTES).hex()}\n".encode()
+    )
+
+
+def parse_marker(content: bytes, where: str) -> str:
+    """The id in a marker.
+
+    Raises:
+        RemoteError: of another form or a newer version.
+    """
+    found = _MARKER.fullmatch(content.decode("ascii", "replace"))
+    if not found or int(found[1]) != MARKER_VERSION:
+        raise RemoteError(f"{where} is no marker of version {MARKER_VERSION}")
+    return found[2]
 
 
 def read_marker(folder: Path) -> str:
@@ -47,16 +132,13 @@ def read_marker(folder: Path) -> str:
     path = folder / MARKER_FILE
     try:
         with path.open("rb") as file:
-            text = file.read(_MAX_MARKER_BYTES).decode("ascii", "replace")
+            content = file.read(_MAX_MARKER_BYTES)
     except FileNotFoundError:
         hint = "is the disk mounted? `localstore remote add` makes a remote of a folder"
         raise NotFound(f"no localstore remote in {folder}", hint=hint) from None
     except OSError as error:
         raise RemoteError(f"{path} cannot be read: {error.strerror}") from error
-    found = _MARKER.fullmatch(text)
-    if not found or int(found[1]) != MARKER_VERSION:
-        raise RemoteError(f"{path} is no marker of version {MARKER_VERSION}")
-    return found[2]
+    return parse_marker(content, str(path))
 
 
 def claim_folder(folder: Path) -> str:
@@ -66,14 +148,13 @@ def claim_folder(folder: Path) -> str:
         RemoteError: the folder cannot be written, or would lie in one that is not there, or holds a
             marker of a newer version.
     """
-    marker = f"localstore-remote {MARKER_VERSION}\nid {random_bytes(_ID_BYTES).hex()}\n"
     try:
         if not folder.parent.is_dir():
             # Made on the way, it would lie on this machine's own disk and pass for a backup.
             hint = "mount the disk, or make the folder first"
             raise RemoteError(f"no folder {folder.parent}", hint=hint)
         make_folder(folder)
-        create_file(folder / MARKER_FILE, marker.encode())
+        create_file(folder / MARKER_FILE, new_marker())
     except OSError as error:
         raise RemoteError(f"{folder} cannot be written: {error.strerror}") from error
     return read_marker(folder)
@@ -101,32 +182,104 @@ def read_remotes(home: Path) -> dict[str, RemoteEntry]:
 
 def _entry(path: Path, name: str, table: object) -> RemoteEntry:
     match table:
-        case {"url": str(url), "id": str(id_), **rest} if not rest:
-            if re.fullmatch(r"[0-9a-f]{16}", id_) and url:
-                return RemoteEntry(check_label("a remote", name), url, id_)
-    raise BadSetting(f"{path}: remote {name!r} wants a url, an id of 16 hex digits, and no more")
+        case {"url": str(url), "id": str(id_), **rest} if (
+            url and re.fullmatch(r"[0-9a-f]{16}", id_) and set(rest) <= set(_WANTED)
+        ):
+            options = {str(key): value for key, value in rest.items()}
+            return _with_options(RemoteEntry(check_label("a remote", name), url, id_), options)
+    raise BadSetting(
+        f"{path}: remote {name!r} wants a url, an id of 16 hex digits, and no more than "
+        f"{', '.join(_WANTED)}"
+    )
 
 
-def add_remote(home: Path, name: str, url: str) -> RemoteEntry:
-    """Make a remote of the folder `url`, if it is none yet, and write it down.
+def _with_options(entry: RemoteEntry, options: Mapping[str, Any]) -> RemoteEntry:
+    """The entry of a bucket with what a person said of it.
+
+    Raises:
+        BadSetting: an option of another form, or one that a folder does not have.
+    """
+    words: dict[str, str] = {}
+    for key, value in options.items():
+        form = {"endpoint": _ENDPOINT, "proxy": _PROXY, "credentials": _CREDENTIALS}.get(key, _TEXT)
+        if not isinstance(value, str) or not (value == "" or form.fullmatch(value)):
+            raise BadSetting(
+                f"remote {entry.name!r}: {key} is {_shown(value)}, want {_WANTED[key]}"
+            )
+        if value:
+            words[key] = value
+    if words and entry.scheme not in BUCKET_SCHEMES:
+        raise BadSetting(
+            f"remote {entry.name!r} is a folder, and {', '.join(words)} is for buckets"
+        )
+    return replace(entry, **words)
+
+
+def _shown(value: object) -> str:
+    """A wrong value, unless it may hold a secret."""
+    text = repr(value)
+    return "(not shown)" if "@" in text or len(text) > 80 else text
+
+
+def add_remote(
+    home: Path, name: str, url: str, *, claim: Claim | None = None, **options: str
+) -> RemoteEntry:
+    """Make a remote of a place, if it is none yet, and write it down.
+
+    Args:
+        url: a folder's path, or a bucket's url.
+        claim: makes a remote of a bucket and answers its id; the engine's, because only that
+            speaks to servers.
+        options: `endpoint`, `region`, `credentials`, `ca_file`, `proxy`; see `RemoteEntry`.
 
     Raises:
         AlreadyExists: a remote of this name, or this very remote under another name.
         BadName: the name breaks the rules for names.
-        BadSetting: `url` is no path, or lies in the home, or the home in it.
-        RemoteError: the folder cannot be written.
+        BadSetting: `url` is neither, or lies in the home, or the home in it; or an option.
+        RemoteError: the place cannot be reached or written.
     """
     known = read_remotes(home)
     check_label("a remote", name)
     if name in known:
         raise AlreadyExists(f"a remote {name!r} is there already: {known[name].url}")
-    folder = _folder(home, url)
-    entry = RemoteEntry(name, str(folder), claim_folder(folder))
+    if scheme_of(url) in BUCKET_SCHEMES:
+        entry = _bucket(name, url, claim, options)
+    else:
+        folder = _folder(home, url)
+        entry = _with_options(RemoteEntry(name, str(folder), ""), options)
+        entry = replace(entry, id=claim_folder(folder))
     for other in known.values():
         if other.id == entry.id:
             raise AlreadyExists(f"this remote is there already, as {other.name!r}")
     _write(home, {**known, name: entry})
     return entry
+
+
+def _bucket(name: str, url: str, claim: Claim | None, options: Mapping[str, str]) -> RemoteEntry:
+    if not _BUCKET_URL.fullmatch(url) or "/../" in f"{url}/" or "/./" in f"{url}/":
+        raise BadSetting(f"remote {url!r} is no s3://BUCKET/PREFIX", hint=_PREFIX_HINT)
+    if claim is None:
+        hint = "install localstore[daemon], which speaks to buckets"
+        raise BadSetting(f"no engine here to reach {url}", hint=hint)
+    entry = _with_options(RemoteEntry(name, url.rstrip("/"), ""), options)
+    if entry.credentials.startswith("file:"):
+        path = Path(entry.credentials[5:]).expanduser().absolute()
+        entry = replace(entry, credentials=f"file:{path}")
+    if entry.ca_file:
+        entry = replace(entry, ca_file=str(Path(entry.ca_file).expanduser().absolute()))
+    return replace(entry, id=claim(entry.url, **entry.options))
+
+
+def bucket_and_prefix(url: str) -> tuple[str, str]:
+    """Of a bucket's url; the prefix without slashes at its ends.
+
+    Raises:
+        BadSetting: no url of a bucket.
+    """
+    found = _BUCKET_URL.fullmatch(url)
+    if not found:
+        raise BadSetting(f"{url!r} is no url of a bucket")
+    return found["bucket"], found["prefix"].strip("/")
 
 
 def remove_remote(home: Path, name: str) -> RemoteEntry:
@@ -159,7 +312,15 @@ def _folder(home: Path, url: str) -> Path:
 
 def _write(home: Path, remotes: Mapping[str, RemoteEntry]) -> None:
     tables = (
-        f"[remotes.{_quoted(entry.name)}]\nurl = {_quoted(entry.url)}\nid = {_quoted(entry.id)}\n"
+        "".join(
+            [
+                f"[remotes.{_quoted(entry.name)}]\n",
+                *(
+                    f"{key} = {_quoted(value)}\n"
+                    for key, value in {"url": entry.url, "id": entry.id, **entry.options}.items()
+                ),
+            ]
+        )
         for entry in remotes.values()
     )
     replace_file(HomePaths(home).remotes_file, "\n".join(tables).encode())
