@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 LINE_EVERY_S: Final = 5.0  # a log file that is read later needs no more
 _RATE_OVER_S: Final = 10.0  # long enough for a steady number, short enough to tell a stall
-_MOST_SAMPLES: Final = 200
+_SAMPLE_EVERY_S: Final = 0.1
+_MOST_SAMPLES: Final = 128  # more than ten seconds hold
 
 
 @dataclass(slots=True)
@@ -47,7 +48,8 @@ class Standing:
         if before is not None and counts[0] < before[0]:  # a large phase is done in parts
             self._settled = tuple(map(sum, zip(self._settled, before, strict=True)))
         self.parts[project, phase] = counts
-        self._samples.append((now_s, self.total[2]))
+        if not self._samples or now_s - self._samples[-1][0] >= _SAMPLE_EVERY_S:
+            self._samples.append((now_s, self.total[2]))
 
     @property
     def total(self) -> tuple[int, int, int, int]:
@@ -59,9 +61,9 @@ class Standing:
     def rate(self, now_s: float) -> float:
         """Bytes per second over the last ten seconds."""
         recent = [one for one in self._samples if now_s - one[0] <= _RATE_OVER_S]
-        if len(recent) < 2 or now_s <= recent[0][0]:
+        if not recent or now_s - recent[0][0] < _SAMPLE_EVERY_S:
             return 0.0
-        return (recent[-1][1] - recent[0][1]) / (now_s - recent[0][0])
+        return (self.total[2] - recent[0][1]) / (now_s - recent[0][0])
 
     def left_s(self, now_s: float) -> float | None:
         """Seconds that the rest takes at this rate; None where nobody knows."""
