@@ -196,7 +196,7 @@ class Notifying:
         return True
 
 
-def test_message(notifier: Notifier) -> Message:
+def trial_of(notifier: Notifier) -> Message:
     """What `localstore notify test` sends."""
     from localstore.notify.events import Event
 

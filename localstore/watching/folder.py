@@ -145,6 +145,7 @@ class WatchedFolder:
         self._tell_problems(seen)
         resting = self._rest.look(seen.candidates, now, renamed)
         self.waiting = {name for name, one in seen.candidates.items() if not one.problem}
+        self._failures = {k: one for k, one in self._failures.items() if k in seen.candidates}
         return self._not_known(resting, now) if resting else []
 
     def _not_known(self, resting: list[Candidate], now_s: float) -> list[Candidate]:
@@ -275,6 +276,11 @@ class WatchedFolder:
                 self._told.clear()
             self._told.add(full)
             self._tell(plain, full)
+
+    @property
+    def in_trouble(self) -> bool:
+        """Whether the folder or the store is closed to us, or a file was given up for now."""
+        return bool(self.missing or self._failures or self.counts["rounds failed"])
 
     # -------------------------------------------------------------- when to look again
     def hurry(self, settle_s: float) -> None:

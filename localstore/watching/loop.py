@@ -16,6 +16,7 @@ from localstore.watching.watches import path_of, read_watches
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from localstore.artifacts.model import Version
     from localstore.identity import Identity
     from localstore.layout import HomePaths
     from localstore.project import Project
@@ -57,6 +58,7 @@ class Watching:
         options: Callable[[str, str], Settings],
         *,
         tell: Callable[[str, str, str], object],
+        made: Callable[[Watch, Version], object] = lambda _watch, _version: None,
         wake: Callable[[], object] = lambda: None,
         stopping: Callable[[], bool] = lambda: False,
         events: bool = True,
@@ -67,12 +69,14 @@ class Watching:
         Args:
             options: the settings for an entity and a project.
             tell: gets a watch's id, what is wrong in words without any name, and in full.
+            made: gets each version, and by which watch it came.
             wake: is called from another thread when a round should come at once.
             stopping: whether to leave; asked while files are read.
             events: whether to use file events where there are any.
         """
         self._home, self._identity, self._options = home, identity, options
-        self._tell, self._wake, self._stopping = tell, wake, stopping
+        self._tell, self._made = tell, made
+        self._wake, self._stopping = wake, stopping
         self._events, self._clock = events, clock
         self.active: dict[str, _Active] = {}
         self._seen: tuple[int, int, int] | None = None
