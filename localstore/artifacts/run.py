@@ -104,7 +104,7 @@ def as_draft(
     if not isinstance(artifact_or_path, str | os.PathLike):
         raise UsageError(f"want an Artifact or a path, not {artifact_or_path!r:.80}")
     path = Path(artifact_or_path)
-    artifact = Artifact(name or _default_name(run_id, path), type or UNSPECIFIED)
+    artifact = Artifact(name or default_name(run_id, path), type or UNSPECIFIED)
     if path.is_dir():
         artifact.add_dir(path)
     else:
@@ -112,7 +112,8 @@ def as_draft(
     return artifact
 
 
-def _default_name(run_id: str, path: Path) -> str:
+def default_name(run_id: str, path: Path) -> str:
+    """What an artifact is called that nobody named: by its run and its file or folder."""
     own = path.name or path.absolute().name
     plain = "".join(one if one.isprintable() and one not in "/\\:" else "_" for one in own)
     return f"run-{run_id}-{plain}"[:128]

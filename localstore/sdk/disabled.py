@@ -56,6 +56,9 @@ class DisabledRun(Run):
         """Nothing is kept."""
         return []
 
+    def watch_dir(self, *_args: Any, **_more: Any) -> None:
+        """Nothing is watched."""
+
     def log_code(self, *_args: Any, **_more: Any) -> None:
         """Nothing is kept."""
 

@@ -6,6 +6,7 @@ A mixin of `Run`, apart from it because none of this is on the way of a number t
 from __future__ import annotations
 
 import glob as globbing
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from localstore.policy.stamps import Stamps
     from localstore.project import Project
     from localstore.sdk.artifact import Artifact
+    from localstore.sdk.watching import RunFolder
     from localstore.settings import Settings
     from localstore.writer import Writer
 
@@ -40,6 +42,7 @@ class Keeping:
     _options: Settings
     _stamps: Stamps
     _subject: bytes
+    _owner_pid: int
     _at_end: dict[str, tuple[Path, tuple[int, int]]]
     _on_input: Callable[[bytes], None]
 
@@ -64,8 +67,11 @@ class Keeping:
             from localstore.sdk.run import say
             from localstore.sdk.waiting import wait_for
 
+            speak = None if quiet else say
+            for folder in vars(self).pop("_folders", ()):
+                folder.stop(lambda background: wait_for(background, speak))
             background = self._artifacts.background
-            wait_for(background, None if quiet else say)
+            wait_for(background, speak)
             background.close()
 
     # -------------------------------------------------------------- media
@@ -208,6 +214,69 @@ class Keeping:
             contents = Api(self._options.home_path).run(run_path).contents
         target = settings.working_folder() if root is None else Path(root)
         return contents.write_file(contents.file(name), target, replace=replace)
+
+    # -------------------------------------------------------------- watched folders
+    @cached_property
+    def _folders(self) -> list[RunFolder]:
+        """The folders that this process watches for the run."""
+        return []
+
+    def watch_dir(
+        self,
+        path: str | Path,
+        name: str | None = None,
+        type: str | None = None,
+        pattern: str = "*",
+        keep: int | None = None,
+        *,
+        aliases: Sequence[str] | str | None = None,
+        settle: float = 2.0,
+        complete_when: str = "",
+    ) -> None:
+        """From now on, make versions of files that have come to rest in a folder.
+
+        A file is taken when nobody has it open for writing and it has not changed for a while. The
+        same content makes no second version. `finish` takes what is at rest by then.
+
+        Args:
+            path: the folder; it may be made later.
+            name: the artifact; default from the run's id and the folder's name.
+            type: its type; `model` by default.
+            pattern: which files: `*.ckpt`, `**/*.pt`; `checkpoint-*/` means folders, one version
+                for each.
+            keep: how many versions of this call stay; older ones that nobody named are deleted.
+            aliases: names of the newest version, beside `latest`.
+            settle: for how long a file must stay as it is, in seconds.
+            complete_when: name of a file that says that something is complete: `DONE` in a folder,
+                `{name}.done` beside a file.
+
+        Raises:
+            UsageError: a wrong name, pattern or number. Whatever goes wrong later is a warning.
+        """
+        from localstore.artifacts.names import check_text_list
+        from localstore.artifacts.run import default_name
+        from localstore.sdk.watching import RunFolder, watch_of
+
+        self._require_open("watch_dir()")
+        if self._owner_pid != os.getpid():
+            self._warn("watch_dir() is for the process that began the run; nothing is watched")
+            return
+        folder = Path(path).absolute()
+        watch = watch_of(
+            self._artifacts,
+            folder=str(folder.resolve()),
+            name=name or default_name(self.id, folder),
+            type=type or "model",
+            pattern=pattern,
+            keep=keep,
+            aliases=tuple(check_text_list("aliases", aliases)),
+            settle_s=settle,
+            complete_when=complete_when,
+        )
+        try:
+            self._folders.append(RunFolder(self._artifacts, watch, self._warn))
+        except RuntimeError as error:
+            self._warn(f"watch_dir(): {error}; nothing is taken from {str(folder)!r}")
 
     # -------------------------------------------------------------- artifacts
     def log_artifact(

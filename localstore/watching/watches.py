@@ -81,8 +81,12 @@ class Watch:
                 check_label(f"the {what}", getattr(self, what))
         if self.complete_when:
             marker_of(self.complete_when, "checkpoint")
-        if self.keep is not None and self.keep < 1:
-            raise UsageError(f"keep is {self.keep}, want 1 or more", hint="without it all are kept")
+        if self.keep is not None and (type(self.keep) is not int or self.keep < 1):
+            raise UsageError(
+                f"keep is {self.keep!r}, want 1 or more", hint="without it all are kept"
+            )
+        if not isinstance(self.settle_s, int | float):
+            raise UsageError(f"settle is {self.settle_s!r}, want seconds")
         if not LEAST_SETTLE_S <= self.settle_s <= _MOST_SETTLE_S:
             raise UsageError(f"settle is {self.settle_s:g} s, want 0.1 s to a day")
 
