@@ -20,7 +20,13 @@ from localstore.format.version import check_format
 from localstore.identity import now_us
 from localstore.layout import FileKind, FileName, log_name, parse_name
 from localstore.project import Project
-from localstore.reading import FrameWalk, SegmentContent, closed_logs, read_segment
+from localstore.reading import (
+    FrameWalk,
+    SegmentContent,
+    closed_logs,
+    read_segment,
+    tagged_logs,
+)
 from localstore.store.gc import TAKEN_PREFIX
 from localstore.store.verify import Contents, NamedObjects
 
@@ -368,17 +374,17 @@ class _ProjectCheck:
 
     def _check_closed(self, content: SegmentContent) -> None:
         """A writer names the other logs that it closed: none may be missing or replaced."""
-        subject = content.header.subject.hex()
+        subject, tagged = content.header.subject.hex(), tagged_logs(content)
         for segment, data_class, chain in closed_logs(content):
             name, chains = log_name(subject, segment.hex()), self._chains.get(segment.hex())
             if chains is None and self._pruned(subject, segment.hex()):
                 continue
-            if chains is None and data_class not in _TRAVELS:
+            if chains is None and (data_class not in _TRAVELS or segment in tagged):
                 what = "its writer closed it, and it is not here: it may not leave its machine"
                 self.out.notes.append(f"{name}: {what}")
             elif chains is None:
                 self._say(Damaged("its writer closed it, and it is not here"), name, "missing")
-            elif chains is not None and chain not in chains.values() and name not in self._damaged:
+            elif chain not in chains.values() and name not in self._damaged:
                 self._say(Damaged("its writer closed it with other bytes"), name, "missing")
 
 

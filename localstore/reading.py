@@ -266,6 +266,17 @@ def closed_logs(content: SegmentContent) -> list[tuple[bytes, int, bytes]]:
     return found
 
 
+def tagged_logs(content: SegmentContent) -> frozenset[bytes]:
+    """Segment ids of the logs among them that a rule may keep on their machine."""
+    return frozenset(
+        log[0]
+        for record in content.records.values()
+        if record[0] == RecordKind.STATE and len(record) > 4 and isinstance(record[4], list)
+        for log in record[4]
+        if isinstance(log, list) and len(log) > 4 and isinstance(log[0], bytes) and log[4] == 1
+    )
+
+
 # ------------------------------------------------------------------ all of one run
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentFiles:

@@ -231,8 +231,8 @@ class Writer:
         """Flush, sign, close.
 
         Args:
-            farewell: makes the last record of `meta` from [segment, class, frames, chain] of the
-                other logs, so that one that is withheld or cut later is missed.
+            farewell: makes the last record of `meta` from [segment, class, frames, chain, tagged]
+                of the other logs, so that one that is withheld or cut later is missed.
 
         Returns:
             How many records the disk never took.
@@ -252,7 +252,7 @@ class Writer:
         if meta is not None and farewell is not None:
             with self.lock:
                 said = [
-                    [end[0], int(lane[0]), *end[1:]]
+                    [end[0], int(lane[0]), *end[1:], int(bool(lane[1]))]
                     for lane, end in zip(streams, ends, strict=True)
                     if end
                 ]

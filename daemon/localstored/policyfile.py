@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from localstore.errors import BadSetting
 from localstore.format.spec import ID_BYTES
 from localstore.layout import HomePaths
+from localstore.policy.places import project_file, tags_folder, user_file
 from localstore.policy.rules import (
     PROJECT,
     USER,
@@ -21,10 +22,7 @@ from localstore.policy.rules import (
     Stamp,
     merged,
     parse_stamp,
-    project_file,
     read_policy,
-    tags_folder,
-    user_file,
 )
 from localstored.policy import Rules, broken_rules
 

@@ -16,23 +16,19 @@ from typing import TYPE_CHECKING, Any, Final
 from localstore.errors import BadSetting
 from localstore.format.spec import DataClass
 from localstore.policy import values
+from localstore.policy.places import HOST_NAMES, KEEP_LOCAL, UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
-    from localstore.layout import ProjectPaths
     from localstore.policy.values import Network, Window
 
     Parse = Callable[[Any, str], Any]
 
-POLICY_FILE: Final = "policy.toml"
 BUILT_IN, USER, PROJECT, TEAM = "built-in", "user", "project", "team"
 # What these say of a class or a rule replaces the built-in; a team can only add to it.
 _PERSONAL: Final = frozenset({USER, PROJECT})
-HOST_NAMES: Final = "host-names"
-KEEP_LOCAL: Final = "keep-local"
-UNREADABLE: Final = "policy-unreadable"
 _STAMPED: Final = frozenset({HOST_NAMES, KEEP_LOCAL, UNREADABLE})
 _RULE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 CLASS_WORDS: Final = {one.name.lower(): one for one in DataClass}
@@ -431,16 +427,6 @@ def read_policy(path: Path, level: str) -> PolicyFile:
     return parse(read_tables(path), level=level, path=str(path))
 
 
-def user_file(home: Path) -> Path:
-    """The policy of everything in a home."""
-    return home / POLICY_FILE
-
-
-def project_file(paths: ProjectPaths) -> Path:
-    """The policy of one project, on this machine; it never syncs."""
-    return paths.local / POLICY_FILE
-
-
 # ------------------------------------------------------------------ levels together
 def merged(files: Iterable[PolicyFile]) -> tuple[Rule, ...]:
     """All rules in force: what people say, and the built-in where they say nothing.
@@ -493,8 +479,3 @@ def parse_stamp(text: str) -> Stamp | None:
         else:
             return None
     return Stamp(tuple(names), largest) if names or largest else None
-
-
-def tags_folder(paths: ProjectPaths) -> Path:
-    """What this machine's writers say of their tags: one small file each, never synced."""
-    return paths.local / "tags"

@@ -206,8 +206,8 @@ class Surroundings:
         from localstore.surroundings.environment import host_facts
 
         stamps = self._recorder.stamps
-        tag = stamps.host_tag(share=self._options.host_names == "share")
-        facts, removed = stamps.host(host_facts(settings.account_name()))
+        tag = stamps.host(share=self._options.host_names == "share")
+        facts, removed = stamps.host_facts(host_facts(settings.account_name()))
         self._recorder.facts(DataClass.SYSTEM, "host", facts, tag)
         self._recorder.redacted("host and user name", removed)
 
