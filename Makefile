@@ -10,8 +10,9 @@ BENCH_READY := $(BENCH_VENV)/.ready
 BENCH_PYTHON ?= $(BENCH_VENV)/bin/python
 BENCH_ARGS ?=
 TEST_ARGS ?=
+WHEELHOUSE_ARGS ?=
 
-.PHONY: help demo test check bench fuzz clean
+.PHONY: help demo test check bench fuzz wheelhouse clean
 
 help:
 	@echo "make demo    train on real digits without network, kill one run, sync, recover, compare"
@@ -19,6 +20,7 @@ help:
 	@echo "make check   ruff format --check, ruff check, mypy --strict"
 	@echo "make bench   one table: localstore beside wandb, trackio, restic, borg, plain JSON lines"
 	@echo "make fuzz    the long tests"
+	@echo "make wheelhouse  dist/wheelhouse: all wheels, checksums, a bill of materials"
 	@echo "make clean   remove what the other targets made"
 
 $(READY): pyproject.toml
@@ -47,6 +49,9 @@ $(BENCH_READY):
 
 bench: $(READY) $(if $(filter $(BENCH_VENV)/%,$(BENCH_PYTHON)),$(BENCH_READY))
 	$(BIN)/python bench/run.py --peers $(BENCH_PYTHON) $(BENCH_ARGS)
+
+wheelhouse: $(READY)
+	$(BIN)/python scripts/wheelhouse.py dist/wheelhouse $(WHEELHOUSE_ARGS)
 
 clean:
 	rm -rf $(VENV) $(BENCH_VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
