@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -14,7 +13,6 @@ from localstore.cli.engine import load_engine
 from localstore.cli.rm import size_text
 from localstore.cli.sync_items import resolve
 from localstore.cli.terminal import inert
-from localstore.remotes import read_remotes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -95,59 +93,25 @@ def explain(
 
 
 def _explained(asked: Asked, remotes: Sequence[str], *, manual: bool) -> list[dict[str, Any]]:
-    """What the policy says of each file and remote, with `there`: what a receipt proves."""
+    """What the policy says of each file and remote; `there` is what a receipt proves."""
     facts: list[dict[str, Any]] = load_engine("explain")(
         store.home(),
         asked.project,
-        subjects=asked.subjects,
-        objects=asked.objects,
-        classes=asked.classes,
+        list(asked.items),
         remotes=list(remotes) or None,
         manual=manual,
     )
-    facts = [dict(one) for one in facts if not asked.file or one["name"] == asked.file]
-    acknowledged = {
-        name: _receipts(asked.project, name) for name in {one["remote"] for one in facts}
-    }
-    for one in facts:
-        size = acknowledged[one["remote"]].get(one["name"], 0)
-        one["there"] = 0 < one["size"] <= size
-        one["acknowledged_bytes"] = size
-    return facts
-
-
-def _receipts(project: str, remote: str) -> dict[str, int]:
-    """Bytes of each file that a remote acknowledged; of two lines for one name the later counts."""
-    entry = read_remotes(store.home()).get(remote)
-    if entry is None:
-        return {}
-    path = store.home_paths().project(project).receipts / f"{entry.id}.jsonl"
-    try:
-        lines = path.read_bytes().splitlines()
-    except FileNotFoundError:
-        return {}
-    found: dict[str, int] = {}
-    for line in lines:
-        match _parsed(line):
-            case {"name": str(name), "size": int(size)}:
-                found[name] = size
-    return found
-
-
-def _parsed(line: bytes) -> object:
-    try:
-        found: object = json.loads(line)
-    except (ValueError, RecursionError):
-        return None  # cut by a crash
-    return found
+    return [dict(one) for one in facts]
 
 
 # ------------------------------------------------------------------ for people
 def rule_text(fact: Mapping[str, Any]) -> str:
     """Which rule of which file."""
-    if fact.get("level") == "built-in" or not fact.get("file"):
-        return f'the built-in rule "{fact.get("rule", "")}"'
-    return f'rule "{fact.get("rule", "")}" of {fact["file"]}'
+    rule = fact.get("rule")
+    facts = rule if isinstance(rule, dict) else {}
+    if facts.get("level") == "built-in" or not facts.get("file"):
+        return f'the built-in rule "{facts.get("rule", "")}"'
+    return f'rule "{facts.get("rule", "")}" of {facts["file"]}'
 
 
 def _verdict(fact: Mapping[str, Any]) -> str:
@@ -182,7 +146,7 @@ def _counted(items: int, size: int, there: int) -> str:
 def _file_lines(facts: Iterable[Mapping[str, Any]]) -> list[str]:
     return [
         inert(
-            f"{one['remote']}: {one['name']} ({size_text(int(one['size']))}):"
+            f"{one['remote']}: {one['item']} ({size_text(int(one['size']))}):"
             f" {_verdict(one)}; {'there already' if one['there'] else 'not there yet'}"
         )
         for one in facts

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from localstore.cli import context as store
 from localstore.errors import Damaged, KeyUnavailable, NotFound, NotPermitted, UsageError
 from localstore.format.spec import DataClass
-from localstore.layout import parse_name
+from localstore.layout import object_name, parse_name
 from localstore.vault import Vault
 
 if TYPE_CHECKING:
@@ -33,16 +33,14 @@ class Asked:
 
     Attributes:
         called: what a person said, made whole: `run ada/digits/7f3a`.
-        project: its id. subjects, objects: hex. classes: words. All empty: the whole project.
-        file: only this file of what the others name; empty for all.
+        project: its id.
+        items: as the engine names them: files, subjects (32 hex digits), `class:media`; none of
+            them: the whole project.
     """
 
     called: str
     project: str
-    subjects: tuple[str, ...] = ()
-    objects: tuple[str, ...] = ()
-    classes: tuple[str, ...] = ()
-    file: str = ""
+    items: tuple[str, ...] = ()
 
 
 def resolve(item: str, projects: list[str]) -> list[Asked]:
@@ -86,20 +84,14 @@ def _file(word: str, projects: list[str]) -> Iterator[Asked]:
         yield from _opaque(name, projects)
         return
     try:
-        file = parse_name(name)
+        parse_name(name)
     except Damaged:
         return
     home = store.home_paths()
     for project in [placed[1]] if placed else projects:
         if placed is None and not home.project(project).file(name).exists():
             continue
-        yield Asked(
-            called=f"file {name}",
-            project=project,
-            subjects=(file.subject,) if file.subject else (),
-            objects=(file.hash,) if name.startswith("objects/") else (),
-            file=name,
-        )
+        yield Asked(called=f"file {name}", project=project, items=(name,))
 
 
 def _opaque(word: str, projects: list[str]) -> Iterator[Asked]:
@@ -110,21 +102,24 @@ def _opaque(word: str, projects: list[str]) -> Iterator[Asked]:
         if project == word:
             yield Asked(called=f"project {project[:16]}", project=project)
         elif (paths.runs / word).is_dir():
-            yield Asked(called=f"run {word}", project=project, subjects=(word,))
+            yield Asked(called=f"run {word}", project=project, items=(word,))
         elif len(word) == 64 and (paths.objects / word[:2] / word).exists():
-            yield Asked(called=f"object {word[:16]}", project=project, objects=(word,))
+            yield _object(word, project)
         elif len(word) == 32:
             for log in paths.runs.glob(f"*/{word}.log"):
                 name = f"runs/{log.parent.name}/{log.name}"
-                yield Asked(
-                    called=f"file {name}", project=project, subjects=(log.parent.name,), file=name
-                )
+                yield Asked(called=f"file {name}", project=project, items=(name,))
+
+
+def _object(word: str, project: str) -> Asked:
+    name = object_name(bytes.fromhex(word))
+    return Asked(called=f"object {word[:16]}", project=project, items=(name,))
 
 
 def _class(word: str, projects: list[str]) -> Iterator[Asked]:
     if word in CLASS_WORDS:
         for project in projects:
-            yield Asked(called=f"class {word}", project=project, classes=(word,))
+            yield Asked(called=f"class {word}", project=project, items=(f"class:{word}",))
 
 
 def _run(word: str, projects: list[str]) -> Iterator[Asked]:
@@ -141,7 +136,7 @@ def _run(word: str, projects: list[str]) -> Iterator[Asked]:
     for project in Projects(api.home, api.identity).named(entity, name):
         paths = project.paths
         if paths.id in projects and (paths.runs / run.subject).is_dir():
-            yield Asked(called=f"run {run.path}", project=paths.id, subjects=(run.subject,))
+            yield Asked(called=f"run {run.path}", project=paths.id, items=(run.subject,))
 
 
 def _artifact(word: str, projects: list[str]) -> Iterator[Asked]:
@@ -161,16 +156,12 @@ def _artifact(word: str, projects: list[str]) -> Iterator[Asked]:
     subject = found.project.artifact_subject(found.state.name).hex()
     if not versioned:
         called = f"artifact {found.path.rpartition(':')[0]}"
-        yield Asked(called=called, project=project, subjects=(subject,))
+        yield Asked(called=called, project=project, items=(subject,))
         return
-    objects = {part.object_id.hex() for entry in found.entries for part in entry.parts}
-    objects |= {object_id.hex() for object_id, _ in found.version.manifests}
-    yield Asked(
-        called=f"artifact {found.path}",
-        project=project,
-        subjects=(subject,),
-        objects=tuple(sorted(objects)),
-    )
+    objects = {part.object_id for entry in found.entries for part in entry.parts}
+    objects |= {object_id for object_id, _ in found.version.manifests}
+    items = (subject, *sorted(map(object_name, objects)))
+    yield Asked(called=f"artifact {found.path}", project=project, items=items)
 
 
 def _project(word: str, projects: list[str]) -> Iterator[Asked]:

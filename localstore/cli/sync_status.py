@@ -143,7 +143,7 @@ def _print(found: Mapping[str, Any], rows: list[Row], names: Mapping[str, str]) 
 def _cells(row: Row, remote: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
     state = "in step" if row.in_step else f"behind {row.items} files, {size_text(row.size)}"
     doing = remote.get("doing")
-    if isinstance(doing, str) and doing not in ("", "idle"):
+    if isinstance(doing, str) and doing not in ("", "idle", "stopped"):
         state += f", {inert(doing)}"
     held = sum(items for items, _ in row.held.values())
     size = sum(size for _, size in row.held.values())
