@@ -80,7 +80,7 @@ def open_remote(
     entry: RemoteEntry,
     *,
     limits: Rates | None = None,
-    check: Callable[[], None] = never,
+    check: Callable[[], None] | None = None,
     clock: Callable[[], int] = now_us,
     sleep: Callable[[float], object] = time.sleep,
     random: Callable[[], float] = random_module.random,
@@ -99,14 +99,15 @@ def open_remote(
     opener = OPENERS.get(entry.scheme)
     if opener is None:
         raise BadSetting(f"remote {entry.name!r}: nothing here speaks to {entry.url}")
-    inner = try_again(lambda: opener(entry, check), sleep=sleep, random=random, check=check)
+    asked = check or never
+    inner = try_again(lambda: opener(entry, asked), sleep=sleep, random=random, check=asked)
     rates = limits or Unlimited()
     limited = Limited(
         inner,
-        upload=Allowance(rates.upload, clock=clock, sleep=sleep, check=check),
-        download=Allowance(rates.download, clock=clock, sleep=sleep, check=check),
+        upload=Allowance(rates.upload, clock=clock, sleep=sleep, check=asked),
+        download=Allowance(rates.download, clock=clock, sleep=sleep, check=asked),
     )
-    return Counted(Retrying(limited, sleep=sleep, random=random, check=check), clock=clock)
+    return Counted(Retrying(limited, sleep=sleep, random=random, check=asked), clock=clock)
 
 
 def claim(url: str, **options: str) -> str:
