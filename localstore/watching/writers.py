@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from localstore.watching.looking import Stamp
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from localstore.watching.looking import Stamp
 
 _OPEN: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
 _WRITES: Final = os.O_WRONLY | os.O_RDWR
@@ -25,7 +25,7 @@ _WRITES: Final = os.O_WRONLY | os.O_RDWR
 def has_writer(path: str, stamp: Stamp) -> bool:
     """Whether a file is open for writing, as far as this machine can tell.
 
-    A file that is gone, or is another one by now, counts as written: it is looked at again.
+    A file that is gone, or not as it was, counts as written: it is looked at again.
     """
     try:
         handle = os.open(path, _OPEN)
@@ -34,8 +34,7 @@ def has_writer(path: str, stamp: Stamp) -> bool:
     except OSError:
         return True
     try:
-        found = os.fstat(handle)
-        if (found.st_dev, found.st_ino) != (stamp.device, stamp.inode):
+        if Stamp.of(os.fstat(handle)) != stamp:
             return True
         leased = _lease_refused(handle)
     finally:

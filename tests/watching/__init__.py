@@ -1,0 +1,1 @@
+"""Watched folders: what is taken, and what is not yet."""
