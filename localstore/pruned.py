@@ -127,7 +127,9 @@ def read_stub(paths: ProjectPaths, subject: str, segment: str) -> LogStub | None
         facts, *frames = [json.loads(line) for line in raw.splitlines()]
         return _as_stub(subject, segment, facts, frames)
     except (ValueError, KeyError, TypeError) as problem:
-        raise Damaged("the stub of a pruned log cannot be read", file=name) from problem
+        hint = "delete it: `localstore repair` then brings the log back from a remote"
+        what = "the stub of a pruned log cannot be read"
+        raise Damaged(what, file=name, hint=hint) from problem
 
 
 def _as_stub(subject: str, segment: str, facts: dict[str, Any], frames: list[Any]) -> LogStub:
@@ -302,6 +304,15 @@ def _encode_shard(stubs: Mapping[str, ObjectStub]) -> bytes:
         for object_id, stub in sorted(stubs.items())
     )
     return "".join(json.dumps(body, separators=(",", ":")) + "\n" for body in bodies).encode()
+
+
+def drop_stale_stubs(paths: ProjectPaths) -> None:
+    """Take away stubs of logs and objects that are here; only for who holds the `lock`."""
+    for subject, segment in list(stub_places(paths)):
+        if paths.file(log_name(subject, segment)).exists():
+            remove_stub(paths, subject, segment)
+    stubs = object_stubs(paths)
+    drop_object_stubs(paths, [one for one in stubs if (paths.objects / one[:2] / one).exists()])
 
 
 # ------------------------------------------------------------------ one at a time

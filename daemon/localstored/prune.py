@@ -256,6 +256,7 @@ def _prune_project(
         for one in todo:
             report.went(one)
     elif todo:
+        pruned.drop_stale_stubs(paths)
         collector.keeping = judge.keeping
         collector.look_again()
         _Removal(paths, remote, report, options, judge, collector).run(todo)

@@ -54,6 +54,8 @@ def _rows(one: Chosen, usage: Usage) -> list[list[str]]:
         count = f"{artifact.versions} version{'s' * (artifact.versions != 1)}"
         label = f"  {inert(artifact.name)} ({inert(artifact.type)}, {count})"
         rows.append([label, *_cells(artifact.amount, readable=True)])
+    if usage.pruned:
+        rows.append(["  pruned, on remotes", "", "", size_text(usage.pruned)])
     return rows
 
 
@@ -85,5 +87,6 @@ def _document(one: Chosen, usage: Usage) -> dict[str, Any]:
             }
             for artifact in usage.artifacts
         ],
+        "pruned": usage.pruned,
         "problems": [str(problem) for problem in usage.problems],
     }

@@ -13,7 +13,7 @@ from localstore.cli.curve import draw
 from localstore.cli.files import CLASSES, extent
 from localstore.cli.ls import flat, is_number, iso, local_minute
 from localstore.cli.terminal import inert, short
-from localstore.errors import NotFound
+from localstore.errors import NotFound, Pruned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,7 +73,7 @@ def show(ctx: click.Context, run: str, keys: tuple[str, ...], system: bool, as_j
     from localstore.query.api import Api
 
     found = Api().run(run)
-    table = found.contents.system() if system else found.table()
+    table = _table(found, system=system, needed=bool(keys))
     known = _in_order(table, system=system)
     missing = [key for key in keys if key not in known]
     if missing:
@@ -93,6 +93,22 @@ def show(ctx: click.Context, run: str, keys: tuple[str, ...], system: bool, as_j
         ctx.exit(_DAMAGED)
 
 
+def _table(run: StoredRun, *, system: bool, needed: bool) -> Table:
+    """The history, or the machine's; of a pruned one nothing, unless it is needed.
+
+    Raises:
+        Pruned: it is needed and was pruned.
+    """
+    from localstore.query.history import Table
+
+    try:
+        return run.contents.system() if system else run.table()
+    except Pruned:
+        if needed:
+            raise
+        return Table()
+
+
 def _in_order(table: Table, *, system: bool) -> list[str]:
     """The keys by name; of the machine, what tells most first."""
     names = sorted(table.pieces)
@@ -104,10 +120,11 @@ def _in_order(table: Table, *, system: bool) -> list[str]:
 
 
 def _document(run: StoredRun, keys: tuple[str, ...], *, system: bool) -> dict[str, Any]:
-    until, machine = run.trashed_until, run.contents.system()
-    own = [_curve(run.table(), key, system=False) for key in run.table().pieces]
+    until, machine = run.trashed_until, _table(run, system=True, needed=False)
+    table = _table(run, system=False, needed=False)
+    own = [_curve(table, key, system=False) for key in table.pieces]
     measured = [_curve(machine, key, system=True) for key in machine.pieces]
-    rows = {key: [[row["_step"], row[key]] for row in run.scan_history([key])] for key in keys}
+    rows = {} if system else {key: _points(run, key) for key in keys}
     seconds = {
         curve.key: [list(point) for point in zip(curve.places, curve.values, strict=True)]
         for curve in measured
@@ -117,13 +134,17 @@ def _document(run: StoredRun, keys: tuple[str, ...], *, system: bool) -> dict[st
         **run.to_dict(),
         "problems": [*run.problems, *map(str, run.contents.problems)],
         "erased_at": None if until is None else iso(until),
-        "rows": len(run.table()),
+        "rows": len(table),
         "keys": _facts_of(own),
-        "history": {} if system else rows,
+        "history": rows,
         **around.documents(run),
         "system": _facts_of(measured),
         "system_history": seconds if system else {},
     }
+
+
+def _points(run: StoredRun, key: str) -> list[list[Any]]:
+    return [[row["_step"], row[key]] for row in run.scan_history([key])]
 
 
 def _facts_of(curves: Iterable[Curve]) -> dict[str, Any]:
@@ -148,7 +169,7 @@ def _print(run: StoredRun, curves: list[Curve], *, chosen: bool) -> None:
     files = run.contents.files(CLASSES.values())
     click.echo(terminal.columns(_facts(run, around.count_files(files))))
     environment = around.environment_rows(run.facts("environment"), run.facts("host"))
-    state = around.state_row(run.contents.system())
+    state = around.state_row(_table(run, system=True, needed=False))
     sections = {
         "config": _values(run.config),
         "summary": _values(run.summary),
@@ -205,12 +226,23 @@ def _facts(run: StoredRun, files: str) -> list[list[str]]:
         "job type": inert(run.job_type),
         "tags": inert(", ".join(run.tags)),
         "notes": inert(run.notes),
-        "rows": str(len(run.table())),
+        "rows": "" if "metrics" in run.pruned else str(len(run.table())),
+        "pruned": _pruned(run),
         "files": files,
         "gaps": inert(", ".join(f"{count} dropped: {why}" for why, count in run.gaps.items())),
         "flags": inert(", ".join(dict.fromkeys(run.flags))),
     }
     return [[title, value] for title, value in rows.items() if value]
+
+
+def _pruned(run: StoredRun) -> str:
+    found = run.pruned
+    if not found:
+        return ""
+    where = ", ".join(dict.fromkeys(found.values()))
+    return (
+        f"{', '.join(found)}: on {inert(where)}; `localstore pull {inert(run.id)}` brings it back"
+    )
 
 
 def picture(curve: Curve) -> list[str]:

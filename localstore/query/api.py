@@ -5,8 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from localstore import settings
-from localstore.errors import Damaged, NotFound, NotPermitted, StoreError, UsageError
+from localstore import pruned, settings
+from localstore.errors import (
+    Damaged,
+    NotFound,
+    NotPermitted,
+    Pruned,
+    StoreError,
+    UsageError,
+)
 from localstore.format.columns import flatten
 from localstore.format.spec import DataClass
 from localstore.identity import now_us
@@ -117,12 +124,20 @@ class StoredRun:
         said = flatten(self._info.summary)
         if self._info.complete:
             return said
-        fold = fold_points(self._info.definitions, self.table())
+        try:
+            fold = fold_points(self._info.definitions, self.table())
+        except Pruned:
+            return said
         return {**flatten(fold.values()), **said}
 
     def table(self) -> Table:
-        """All points of the run, merged over its writers."""
+        """All points of the run, merged over its writers.
+
+        Raises:
+            Pruned: they are not here any more.
+        """
         if self._table is None:
+            self._check_here()
             folder = tail_folder(self._options.tail_dir, self._project.paths.id, self._subject)
             contents = read_run(
                 self._project, self._subject, (DataClass.METRICS,), self._damage, folder
@@ -131,6 +146,23 @@ class StoredRun:
             self._damage = [in_project(self._project, problem) for problem in self._damage]
             self._table = merge(contents)
         return self._table
+
+    def _check_here(self) -> None:
+        stub = self.contents.pruned(DataClass.METRICS)
+        if stub is not None:
+            what = f"the history of {self.path!r}"
+            raise pruned.error(self._project.paths, what, stub.remote, self.id)
+
+    @property
+    def pruned(self) -> dict[str, str]:
+        """The classes whose records were pruned here, and where they are."""
+        return {
+            DataClass(stub.data_class).name.lower(): pruned.remote_name(
+                self._project.paths, stub.remote
+            )
+            for stub in pruned.absent_logs(self._project.paths, self._subject.hex())
+            if stub.data_class in DataClass._value2member_map_
+        }
 
     def history(
         self,
@@ -148,6 +180,9 @@ class StoredRun:
         Returns:
             A DataFrame, or a dict of lists of one length with None where there is no value, of
             `_step`, `_timestamp` (s), `_runtime` (s) and the keys.
+
+        Raises:
+            Pruned: the history was pruned here.
         """
         table = self.table()
         if samples is not None and 0 < samples < len(table):
@@ -312,6 +347,7 @@ class StoredRun:
             "gaps": self.gaps,
             "flags": self.flags,
             "problems": self.problems,
+            "pruned": self.pruned,
         }
 
     def __repr__(self) -> str:

@@ -9,7 +9,7 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from localstore import crypto
+from localstore import crypto, pruned
 from localstore.errors import AlreadyExists, BadName, Damaged, NotFound, StoreError, UsageError
 from localstore.format.manifest import Entry, Part, as_part, check_path, is_size
 from localstore.format.spec import HASH_BYTES, DataClass, RecordKind
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from localstore.format.records import Record
     from localstore.project import Project
+    from localstore.pruned import LogStub
     from localstore.reading import SegmentContent
 
 WITH_FILES = (DataClass.CODE, DataClass.SYSTEM, DataClass.ARTIFACTS, DataClass.MEDIA)
@@ -103,6 +104,18 @@ class RunContents:
         for _, writer, _, record in sorted(found, key=lambda item: item[:3]):
             yield writer, record
 
+    def pruned(self, data_class: int) -> LogStub | None:
+        """A log of a class that was pruned here; None when all of the class is here."""
+        return next((one for one in self._stubs() if one.data_class == data_class), None)
+
+    def _stubs(self) -> list[LogStub]:
+        return list(pruned.absent_logs(self._project.paths, self._subject.hex()))
+
+    def _check_here(self, data_class: DataClass, what: str) -> None:
+        stub = self.pruned(data_class)
+        if stub is not None:
+            raise pruned.error(self._project.paths, f"{what} of this run", stub.remote)
+
     # -------------------------------------------------------------- files
     def files(self, classes: Iterable[int] = WITH_FILES) -> list[RunFile]:
         """The files of some classes, each in its newest version, sorted by path."""
@@ -121,12 +134,14 @@ class RunContents:
         """One file by its path.
 
         Raises:
-            NotFound: the run has no such file.
+            NotFound: the run has no such file; Pruned: it may be one of those that were pruned.
         """
         found = self.files(classes)
         for file in found:
             if file.path == path:
                 return file
+        for data_class in classes:
+            self._check_here(DataClass(data_class), f"a part of the files, perhaps {path!r},")
         some = ", ".join(file.path for file in found[:8]) + (" …" if found[8:] else "")
         raise NotFound(f"the run has no file {path!r}", hint=f"it has {some or 'none'}")
 
@@ -163,13 +178,19 @@ class RunContents:
         from localstore.store.restore import restore
 
         objects = ObjectFiles(self._project.paths)
-        if not all(objects.has(part.object_id) for part in file.parts):
-            raise NotFound(
-                f"the bytes of {file.path!r} are not here",
-                hint="`localstore sync now` fetches them",
-            )
+        for part in file.parts:
+            if not objects.has(part.object_id):
+                raise self._absent(file, part)
         restore(self._project, [Entry(file.path, file.size, file.hash, file.parts)], root)
         return target
+
+    def _absent(self, file: RunFile, part: Part) -> NotFound:
+        what, stub = f"{file.path!r}", pruned.object_stub(self._project.paths, part.object_id.hex())
+        if stub is not None:
+            return pruned.error(self._project.paths, what, stub.remote)
+        return NotFound(
+            f"the bytes of {what} are not here", hint="`localstore sync now` fetches them"
+        )
 
     # -------------------------------------------------------------- who wrote it
     def doubts(self) -> list[str]:
@@ -202,7 +223,12 @@ class RunContents:
         return found
 
     def console(self) -> list[OutputLine]:
-        """What the program printed, in order."""
+        """What the program printed, in order.
+
+        Raises:
+            Pruned: it is not here any more.
+        """
+        self._check_here(DataClass.CONSOLE, "what the program printed")
         out: list[OutputLine] = []
         for writer, record in self._by_writer(DataClass.CONSOLE):
             match record:
@@ -214,7 +240,12 @@ class RunContents:
         return out
 
     def system(self) -> Table:
-        """Measurements of the machine, as a table whose steps count the samples."""
+        """Measurements of the machine, as a table whose steps count the samples.
+
+        Raises:
+            Pruned: they are not here any more.
+        """
+        self._check_here(DataClass.SYSTEM, "the measurements of the machine")
         return merge(self._segments(DataClass.SYSTEM))
 
 

@@ -12,18 +12,17 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Final
 
-from localstore import durable
+from localstore import durable, pruned
 from localstore.errors import Damaged, NotFound, StoreError
 from localstore.format import spec
 from localstore.format.objects import OpenedObject, open_object
-from localstore.layout import DIRECTORY_MODE, FILE_MODE, object_name
+from localstore.layout import DIRECTORY_MODE, FILE_MODE, ProjectPaths, object_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
     from localstore.crypto import Bytes
-    from localstore.layout import ProjectPaths
 
 _FEW: Final = (
     8  # up to so many files are synced one by one: one call would wait for all of the disk
@@ -65,15 +64,13 @@ class ObjectFiles:
         """The bytes of an object, unchecked.
 
         Raises:
-            NotFound: it is not here.
+            NotFound: it is not here; Pruned: a remote has it.
             Damaged: it is longer than an object may be.
         """
         try:
             handle = self._open(object_id)
         except FileNotFoundError:
-            raise NotFound(
-                f"object {object_id.hex()} is not here", hint="`localstore sync now` may bring it"
-            ) from None
+            raise self._absent(object_id) from None
         try:
             size = os.fstat(handle).st_size
             if size > spec.MAX_OBJECT_BYTES:
@@ -83,6 +80,14 @@ class ObjectFiles:
         finally:
             os.close(handle)
         return raw if count == size else raw[:count]
+
+    def _absent(self, object_id: bytes) -> NotFound:
+        """Pruned, or not arrived."""
+        what, paths = f"object {object_id.hex()}", ProjectPaths(self.root)
+        stub = pruned.object_stub(paths, object_id.hex())
+        if stub is not None:
+            return pruned.error(paths, what, stub.remote)
+        return NotFound(f"{what} is not here", hint="`localstore sync now` may bring it")
 
     def _open(self, object_id: bytes) -> int:
         path = self.path(object_id)

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from localstore import pruned
 from localstore.artifacts.entries import read_entries
 from localstore.artifacts.reading import reader
 from localstore.errors import Damaged, LocalStoreError, NotFound, StoreError
@@ -79,6 +80,7 @@ class Usage:
         artifacts: by name; empty without keys.
         readable: whether keys were here: else only `stored` is known.
         total: of all classes.
+        pruned: bytes that were pruned here and that remotes have.
         problems: what could not be counted, and why.
     """
 
@@ -87,6 +89,7 @@ class Usage:
     classes: dict[str, Amount] = field(default_factory=dict)
     artifacts: list[ArtifactUsage] = field(default_factory=list)
     total: Amount = field(default_factory=Amount)
+    pruned: int = 0
     problems: list[StoreError] = field(default_factory=list)
 
 
@@ -100,6 +103,10 @@ def measure(paths: ProjectPaths, project: Project | None) -> Usage:
     objects = list_objects(paths)
     _add_objects(usage, objects.objects)
     _add_files(usage, paths)
+    here = {one.id for one in objects.objects}
+    usage.pruned = sum(stub.size for stub in pruned.absent_logs(paths))
+    stubs = pruned.object_stubs(paths)
+    usage.pruned += sum(stub.size for one, stub in stubs.items() if one not in here)
     if project is not None:
         sizes = {one.id: one.size for one in objects.objects}
         _Contents(usage, project, sizes).add()

@@ -15,6 +15,7 @@ from localstored.prune import prune
 from localstored.receipts import Line, ReceiptFile
 from localstored.remotes.base import MAX_PIECE_BYTES
 from localstored.remotes.memory import MemoryRemote
+from localstored.restoring import restore
 from tests.sync.makers import NOW_US, Log, Project, make_project, with_remote
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from localstored.prune import PruneReport
     from localstored.remotes.base import Remote
+    from localstored.restoring import RestoreReport
 
 DAY_US = 86_400_000_000
 REMOTE = "5e" * 8
@@ -101,6 +103,11 @@ class World:
         """Prune with this remote, now."""
         given = {"clock": lambda: NOW_US, "opener": lambda entry: self.remote, **words}
         return prune(self.home, **given)
+
+    def restore(self, **words: Any) -> RestoreReport:
+        """Pull from this remote, now."""
+        given = {"clock": lambda: NOW_US, "opener": lambda entry: self.remote, **words}
+        return restore(self.home, **given)
 
     def files(self) -> dict[str, bytes]:
         """Every file of the project that replicas exchange, by name."""
