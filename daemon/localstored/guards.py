@@ -106,10 +106,15 @@ class Guard:
         return [name for name in found if name.endswith(_OPEN)]
 
 
-def first_seen(file: Path, names: Iterable[str], now_us: int) -> dict[str, int]:
+def first_seen(
+    file: Path, names: Iterable[str], now_us: int, *, write: bool = True
+) -> dict[str, int]:
     """When each of some names was first seen here (µs), kept in a file that may be lost.
 
     Names that are gone are forgotten: what comes again is new.
+
+    Args:
+        write: False: only ask.
     """
     before: dict[str, object] = {}
     try:
@@ -122,7 +127,7 @@ def first_seen(file: Path, names: Iterable[str], now_us: int) -> dict[str, int]:
         at_us = before.get(name)
         # A time to come is one of a clock that was set back since.
         out[name] = at_us if isinstance(at_us, int) and at_us <= now_us else now_us
-    if out != before:
+    if write and out != before:
         make_folder(file.parent)
         replace_cache(file, json.dumps(out, sort_keys=True).encode())
     return out
