@@ -218,7 +218,7 @@ class Lease:
         except FileNotFoundError:
             return
         try:
-            if grave.read_bytes() != dead:
+            if grave.read_bytes()[:_MAX_LEASE_BYTES] != dead:
                 # Somebody was faster, and this is the file of one who lives.
                 with contextlib.suppress(OSError):
                     os.link(grave, self._path)

@@ -25,6 +25,7 @@ _REMEMBERED: Final = 1000
 class Level(IntEnum):
     """As syslog counts them; systemd's journal reads the number at the beginning of a line."""
 
+    SILENT = 0
     ERROR = 3
     WARNING = 4
     NOTICE = 5
@@ -41,7 +42,7 @@ class Journal:
         *,
         to_systemd: bool = False,
         as_json: bool = False,
-        verbose: bool = False,
+        least: Level = Level.INFO,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Nothing is written yet.
@@ -49,11 +50,11 @@ class Journal:
         Args:
             to_systemd: begin lines with `<N>`, and leave the time to the journal.
             as_json: one JSON object per line, instead of words and key=value.
-            verbose: say what happens as a matter of course, too.
+            least: say nothing that matters less.
         """
         self._stream, self._lock = stream or sys.stderr, threading.Lock()
         self._to_systemd, self._as_json, self._clock = to_systemd, as_json, clock
-        self._least = Level.DEBUG if verbose else Level.INFO
+        self._least = least
         self._last: dict[str, str] = {}
 
     def error(self, event: str, **facts: object) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 STATE_FOLDER: Final = "state"
 MAX_HISTORY_BYTES: Final = 1_000_000
+MAX_DAMAGE: Final = 100
 _MAX_FILE_BYTES: Final = 1 << 20
 _ID: Final = re.compile(r"[0-9a-f]{16}")
 
@@ -135,6 +136,18 @@ class State:
             state = replace(state, **changes)
             self.record(remote_id, state)
             return state
+
+    # -------------------------------------------------------------- damage
+    def damage(self) -> list[dict[str, Any]]:
+        """Files that the daily check found damaged."""
+        found = self._read("damage.json")
+        return found if isinstance(found, list) else []
+
+    def record_damage(self, damage: list[dict[str, Any]]) -> None:
+        """Remember what is damaged, over what was remembered."""
+        with contextlib.suppress(OSError):
+            content = json.dumps(damage[:MAX_DAMAGE], indent=1).encode()
+            replace_cache(self._folder / "damage.json", content)
 
     # -------------------------------------------------------------- history
     def history(self, count: int) -> list[dict[str, Any]]:
