@@ -105,12 +105,13 @@ def test_what_is_only_read_takes_nothing(tmp_path: Path) -> None:
     small(path)
     before = path.read_bytes()
     bundle = BundleFile.for_reading(path)
-    for attack in (
+    attacks: list[Callable[[], None]] = [
         lambda: bundle.create(KEYS[5], b"x"),
         lambda: bundle.append(LOG, 9, b"x"),
         lambda: bundle.delete(LOG),
         lambda: bundle.finish([], 9),
-    ):
+    ]
+    for attack in attacks:
         with pytest.raises(Refused):
             attack()
     bundle.close()

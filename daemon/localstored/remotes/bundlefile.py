@@ -30,6 +30,7 @@ from localstored.remotes.base import (
 from localstored.remotes.bundleformat import (
     PART_HEADER_BYTES,
     RECORD_LEAST_BYTES,
+    SIGNATURE_BYTES,
     Kind,
     Signature,
     encode_assumed,
@@ -238,6 +239,24 @@ class BundleFile:
         self._last = extent.part, extent.at, data
         return data
 
+    def peek(self, name: str, length: int) -> bytes:
+        """The first bytes of a file's first piece as they lie there, unchecked and maybe fewer."""
+        held = self._index.files[name]
+        if held.base or not held.extents:
+            return b""
+        first = held.extents[0]
+        with speaking(self.path):
+            return self._scan.parts[first.part].read(first.at, min(length, first.length))
+
+    def damage(self, name: str) -> str:
+        """What is wrong with the bytes of a file; empty when they are those that were written."""
+        try:
+            for extent in self._index.files[name].extents:
+                self._data(extent)
+        except Damaged as problem:
+            return str(problem)
+        return ""
+
     def digest(self, name: str, length: int) -> bytes:
         """See `Remote.digest`."""
         held = self._held(name)
@@ -367,6 +386,7 @@ class BundleFile:
                 return
             self._record(Kind.END, "")
             for signer in signers:
+                self._make_room(RECORD_LEAST_BYTES + SIGNATURE_BYTES)  # it signs what is before it
                 message = signed_message(
                     scan.header.bundle, scan.count, scan.chain, signer.cert, now_us
                 )
@@ -393,10 +413,8 @@ class BundleFile:
 
     def _record(self, kind: Kind, name: str, data: bytes = b"", offset: int = 0) -> None:
         scan = self._scan
+        self._make_room(RECORD_LEAST_BYTES + len(name) + len(data))
         record = make_record(kind, scan.count, name, data, offset)
-        if self._part_bytes and not self._has_room(record.size):
-            self._next_part(record.size)
-            record = make_record(kind, scan.count, name, data, offset)
         self._write(record.raw, data)
         data_at = scan.end + len(record.raw)
         self._index.apply(record, data, scan.number, data_at)
@@ -411,12 +429,11 @@ class BundleFile:
         with speaking(part.path):
             part.write(self._scan.end, *pieces)
 
-    def _has_room(self, size: int) -> bool:
-        return self._scan.end + size + RECORD_LEAST_BYTES < self._part_bytes
-
-    def _next_part(self, size: int) -> None:
-        """Close this part, and begin the next one."""
+    def _make_room(self, size: int) -> None:
+        """Close this part, and begin the next one, when a record of this size does not fit."""
         scan = self._scan
+        if not self._part_bytes or scan.end + size + RECORD_LEAST_BYTES < self._part_bytes:
+            return
         if PART_HEADER_BYTES + size + RECORD_LEAST_BYTES >= self._part_bytes:
             raise Refused(f"{size} bytes do not fit in a part of {self._part_bytes}")
         last = make_record(Kind.NEXT, scan.count)

@@ -116,13 +116,15 @@ class Index:
         self.extents -= len(held.extents) if held is not None else 0
 
     def _assume(self, folder: str, data: bytes) -> None:
+        new: dict[str, Held] = {}
         for assumed in decode_assumed(data):
             name = _checked((folder + assumed.name).encode("ascii", "replace"))
-            if name in self.files or assumed.size > MAX_FILE_BYTES:
+            if name in self.files or name in new or assumed.size > MAX_FILE_BYTES:
                 raise Refused(f"{name} is assumed beside what is there")
-            held = self._new(name)
-            held.base = held.size = assumed.size
-            held.base_sha256 = assumed.sha256
+            new[name] = Held(assumed.size, assumed.sha256, assumed.size)
+        if len(self.files) + len(new) > MAX_FILES:
+            raise Refused(f"more than {MAX_FILES} files in one bundle")
+        self.files |= new
 
     def _new(self, name: str) -> Held:
         if len(self.files) >= MAX_FILES:

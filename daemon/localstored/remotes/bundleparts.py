@@ -38,7 +38,7 @@ MAX_PARTS: Final = 9_999
 _WINDOW_BYTES: Final = 64 * 1024  # many small records are read at once
 _SEARCH_BYTES: Final = 2 * MAX_RECORD_BYTES  # one damaged record hides the next one no longer
 _SEARCH_MARKS: Final = 10_000  # of a part: a hostile one may be full of marks
-_MAX_DAMAGES: Final = 1_000  # of a part
+_MAX_DAMAGES: Final = 100  # of a part
 _SUFFIX: Final = re.compile(r"(?P<stem>.+)\.(?P<number>\d{3,4})")
 _FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from localstored.remotes.bundleparts import Hole
 
 MAX_NOTES: Final = 100
+_MAX_HOLES: Final = 1_000  # then the rest is left alone
 _PARTS_AHEAD: Final = 16  # how many missing ones in a row are looked beyond
 # What the disk may not have kept when the power went, although later bytes are there.
 UNSURE_BYTES: Final = 128 * 1024 * 1024
@@ -101,7 +102,7 @@ class Scan:
         self.recent: deque[Found] = deque()
         self.first_hole = 0
         self.holes_before = 0
-        self._unbroken = True
+        self._unbroken, self._holes = True, 0
 
     def close(self) -> None:
         """Let all parts go."""
@@ -119,8 +120,8 @@ class Scan:
         if header.number != 1 or header.start or header.records or header.chain != self.chain:
             raise Damaged("not the first part of a bundle").at(str(self.path), 0)
         goes_on = self._take(self.parts[1])
-        while self.number < MAX_PARTS and (goes_on or self._more()):
-            if not goes_on:
+        while self._may_go_on() and (goes_on or self._more()):
+            if not goes_on and self.number in self.parts and not self.first_hole:
                 self._hole(f"{part_path(self.path, self.number)} ends early")
             part = self._open_next()
             goes_on = part is not None and self._take(part)
@@ -129,12 +130,15 @@ class Scan:
         self.findings.size = sum(part.size for part in self.parts.values())
         self.findings.ended = self.index.ended and not goes_on
 
+    def _may_go_on(self) -> bool:
+        return self.number < MAX_PARTS and self._holes < _MAX_HOLES
+
     def _more(self) -> bool:
         ahead = range(self.number + 1, self.number + 1 + _PARTS_AHEAD)
         return any(part_path(self.path, number).exists() for number in ahead)
 
     def _hole(self, problem: str) -> None:
-        self._unbroken = False
+        self._unbroken, self._holes = False, self._holes + 1
         if len(self.findings.holes) < MAX_NOTES:
             self.findings.holes.append(problem)
 
