@@ -114,6 +114,7 @@ def restore(
     *,
     projects: Iterable[str] | None = None,
     subjects: Iterable[str] | None = None,
+    writers: Iterable[tuple[str, str]] = (),
     objects: Iterable[str] = (),
     remotes: Sequence[str] | None = None,
     classes: Iterable[int] | None = None,
@@ -127,6 +128,7 @@ def restore(
     Args:
         projects: ids; None: all.
         subjects: runs and artifacts (hex), with what their logs refer to; None: all.
+        writers: besides: (subject, writer id), what one process wrote of an artifact.
         objects: besides: single objects, by id (hex).
         remotes: names; only from these. None: from where it is, else from any that has it.
         classes: numbers of the classes of logs; objects come with any of them. None: all.
@@ -140,6 +142,7 @@ def restore(
     wanted = None if projects is None else frozenset(projects)
     meant = _Meant(
         subjects=None if subjects is None else frozenset(subjects),
+        writers=frozenset(writers),
         objects=frozenset(objects),
         classes=None if classes is None else frozenset(classes),
     )
@@ -159,12 +162,19 @@ def restore(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Meant:
     subjects: frozenset[str] | None
+    writers: frozenset[tuple[str, str]]
     objects: frozenset[str]
     classes: frozenset[int] | None
 
     def has(self, stub: pruned.LogStub) -> bool:
         chosen = self.subjects is None or stub.subject in self.subjects
         return chosen and (self.classes is None or stub.data_class in self.classes)
+
+    def has_log(self, name: str, written: Collection[str]) -> bool:
+        """Whether what a log refers to is meant; `written` are the logs of `writers`."""
+        if self.subjects is None or name in written:
+            return True
+        return parse_name(name).subject in self.subjects
 
 
 class _Sources:
@@ -270,16 +280,13 @@ class _Pull:
         erased, references = state.erased(now), References(self._paths)
         references.look(erased)
         needed: Mapping[str, list[str]] = references.needed(state, erased)
+        places = ((log.file, log.header.writer.hex()) for log in references.logs())
+        written = {file.name for file, by in places if (file.subject, by) in meant.writers}
         return {
             object_id
             for object_id, logs in needed.items()
-            if object_id in meant.objects or self._belongs(logs, meant)
+            if object_id in meant.objects or any(meant.has_log(one, written) for one in logs)
         }
-
-    def _belongs(self, logs: Collection[str], meant: _Meant) -> bool:
-        return meant.subjects is None or any(
-            parse_name(name).subject in meant.subjects for name in logs
-        )
 
     # -------------------------------------------------------------- fetching
     def _fetch_all(self, files: list[_File]) -> list[_File]:

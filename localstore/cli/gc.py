@@ -8,6 +8,7 @@ import click
 
 from localstore.cli import exit_status, terminal
 from localstore.cli.chosen import chosen_projects
+from localstore.cli.gc_remote import REMOTE_GRACE_S, Grace, collect_remote
 from localstore.cli.ls import iso, local_minute
 from localstore.cli.rm import size_text
 from localstore.cli.terminal import inert
@@ -22,21 +23,27 @@ _DAMAGED: Final = 20
 _GRACE_S: Final = 3600.0
 
 
-@click.command(epilog=exit_status(0, 2, 20, 66, 74))
+@click.command(epilog=exit_status(0, 2, 20, 66, 69, 74))
 @click.option("-n", "--dry-run", is_flag=True, help="List what would go, change nothing.")
 @click.option("-p", "--project", metavar="PROJECT", help="Only this project.")
 @click.option(
     "--grace",
     "grace_s",
-    type=click.FloatRange(min=0),
-    default=_GRACE_S,
-    metavar="SECONDS",
-    help="Keep what was stored or used within so many seconds; default 3600.",
+    type=Grace(),
+    metavar="TIME",
+    help="Keep what was stored or used so shortly ago; default 1h, on a remote 24h.",
 )
+@click.option("--remote", metavar="NAME", help="Collect on this remote instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
 def gc(
-    ctx: click.Context, dry_run: bool, project: str | None, grace_s: float, as_json: bool
+    ctx: click.Context,
+    *,
+    dry_run: bool,
+    project: str | None,
+    grace_s: float | None,
+    remote: str | None,
+    as_json: bool,
 ) -> None:
     """Free the space of what was deleted: versions of artifacts, runs, loggings that gave up.
 
@@ -45,7 +52,15 @@ def gc(
 
     Only objects go that no log refers to any more, here; remotes free theirs as they sync. Runs may
     write meanwhile. While a log is damaged nothing of its project goes: it may refer to anything.
+
+    With --remote, objects there that no log refers to are condemned first, and deleted by a later
+    call, a day after; only while this store knows everything that is there and nobody is at it.
     """
+    if remote is not None:
+        grace_s = REMOTE_GRACE_S if grace_s is None else grace_s
+        collect_remote(remote, project, grace_s, dry_run=dry_run, as_json=as_json)
+        return
+    grace_s = _GRACE_S if grace_s is None else grace_s
     found: list[tuple[Chosen, Report]] = []
     closed = False
     for one in chosen_projects(project):

@@ -71,6 +71,11 @@ class StoredRun:
         return self._subject.hex()
 
     @property
+    def project_id(self) -> str:
+        """Id of its project, 64 hex digits."""
+        return self._project.paths.id
+
+    @property
     def path(self) -> str:
         """`entity/project/id`."""
         return f"{self.entity}/{self.project}/{self.id}"
