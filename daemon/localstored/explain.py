@@ -39,7 +39,7 @@ def explain(
     items: Sequence[str] = (),
     *,
     remotes: Sequence[str] | None = None,
-    conditions: Conditions | None = None,
+    conditions: Conditions | Mapping[str, Any] | None = None,
     manual: bool = False,
 ) -> list[dict[str, Any]]:
     """What would be decided now, for each file and remote.
@@ -47,7 +47,8 @@ def explain(
     Args:
         project: its id.
         items: names of files, subjects (32 hex digits), `class:media`; none: the whole project.
-        remotes: names; None: all. conditions: None: as they are now.
+        remotes: names; None: all.
+        conditions: or their fields, those that are missing unknown; None: as they are now.
         manual: as a sync that a person asks for, not as the service.
 
     Returns:
@@ -62,7 +63,7 @@ def explain(
     if not paths.root.is_dir():
         raise NotFound(f"no project {project[:16]} in {home}")
     book = Book.read(home)
-    world = _conditions(book) if conditions is None else conditions
+    world = _conditions(book) if conditions is None else _as_conditions(conditions)
     chosen = _remotes(home, remotes)
     contents = _Contents(paths)
     found = list(contents.chosen(items))
@@ -111,7 +112,7 @@ def judge(
     number = int(DataClass[data_class.upper()])
     item = Item(parse_name(_TEST_NAME), size, number)
     item = replace(item, policy_tag=_TEST_TAG) if meant else item
-    world = Conditions(**conditions)
+    world = _as_conditions(conditions)
     decider = Decider(remote_facts(entry), world, rules, manual=manual)
     return _facts(item, decider.item(item), entry.name)
 
@@ -135,6 +136,13 @@ def _conditions(book: Book) -> Conditions:
     from localstored.conditions import read_once
 
     return read_once() if book.files() else Conditions()
+
+
+def _as_conditions(given: Conditions | Mapping[str, Any]) -> Conditions:
+    if isinstance(given, Conditions):
+        return given
+    names = {one: frozenset(given.get(one, ())) for one in ("networks", "interfaces")}
+    return Conditions(**{**given, **names})
 
 
 def _remotes(home: Path, names: Sequence[str] | None) -> list[RemoteEntry]:

@@ -238,10 +238,11 @@ def _word(data_class: int) -> str:
 
 
 def _leave(rule: Rule, data_class: int, *, manual: bool) -> Iterator[_Verdict]:
+    what = "what its writer marked" if rule.stamped else _word(data_class)
     if rule.leave is Leave.NEVER:
-        yield _Weight.NEVER, Held(f"{_word(data_class)} never leaves: {rule.ref}", rule.ref)
+        yield _Weight.NEVER, Held(f"{what} never leaves: {rule.ref}", rule.ref)
     elif rule.leave is Leave.MANUAL and not manual:
-        reason = f"{_word(data_class)} leaves by hand alone: {rule.ref}"
+        reason = f"{what} leaves by hand alone: {rule.ref}"
         yield _Weight.MANUAL, Held(reason, rule.ref, MANUAL)
 
 
