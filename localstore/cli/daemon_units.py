@@ -164,7 +164,7 @@ def _quoted(word: str) -> str:
     """A word as systemd reads it: `%` doubled, quotes where it has blanks or quotes."""
     if word in (*_COMMAND, _ANYWHERE):
         return word
-    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     plain = not any(one.isspace() or one in "\"'\\;" for one in word)
     return escaped if plain else f'"{escaped}"'
 
