@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
 STATE_FILE: Final = "notify.state"
 IDLE_S: Final = 2.0
+_TICK_S: Final = 0.1
 _RUNS_EVERY_S: Final = 10.0
 _SHARE: Final = 50  # reading runs may take one part in so many of the time
 _DIGEST_FROM: Final = 4  # so many events at once make one message
@@ -80,7 +80,6 @@ class Notifying:
         self._retries: dict[str, _Retry] = {}
         self._runs: list[RunFacts] = []
         self._runs_due_s = 0.0
-        self._bell = threading.Event()
 
     # -------------------------------------------------------------- the loop
     def run(self, stopping: Callable[[], bool]) -> None:
@@ -90,12 +89,12 @@ class Notifying:
                 self.round()
             except FAILURES as error:
                 self._say(f"notify: {type(error).__name__}")
-            self._bell.wait(IDLE_S)
-            self._bell.clear()
+            self._wait(stopping)
 
-    def ring(self) -> None:
-        """End a wait."""
-        self._bell.set()
+    def _wait(self, stopping: Callable[[], bool]) -> None:
+        deadline = self._monotonic() + IDLE_S
+        while not stopping() and self._monotonic() < deadline:
+            time.sleep(_TICK_S)
 
     def round(self) -> int:
         """Look once, and tell what is new; returns how many messages went out.

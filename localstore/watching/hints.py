@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_MOUNTS: Final = Path("/proc/self/mountinfo")
 _NETWORK: Final = frozenset(
     {"9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4"}
     | {"panfs", "pvfs2", "smb3", "smbfs", "virtiofs"}
@@ -28,6 +29,10 @@ class Hints(Protocol):
     def live(self) -> bool:
         """Whether hints can be expected at all."""
 
+    @property
+    def dead(self) -> bool:
+        """Whether there were hints, and others must be asked for: their folder is gone."""
+
     def take(self) -> set[str] | None:
         """Names that were renamed into place since the last call; None when nothing happened."""
 
@@ -39,6 +44,7 @@ class NoHints:
     """Where nobody gives hints."""
 
     live = False
+    dead = False
 
     def take(self) -> set[str] | None:
         """Never anything."""
@@ -73,7 +79,7 @@ def on_network(folder: str) -> bool:
     """Whether a folder lies on a file system that other machines write to, or on FUSE."""
     best, kind = "", ""
     try:
-        lines = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines()
+        lines = _MOUNTS.read_text("utf-8", "surrogateescape").splitlines()
     except OSError:
         return False
     for line in lines:
@@ -92,6 +98,7 @@ class _Events:
     def __init__(self, folder: str, *, deep: bool, wake: Callable[[], object]) -> None:
         from watchdog.events import (
             DirCreatedEvent,
+            DirDeletedEvent,
             DirMovedEvent,
             FileClosedEvent,
             FileCreatedEvent,
@@ -105,30 +112,37 @@ class _Events:
 
         class Handler(FileSystemEventHandler):
             def on_any_event(self, event: FileSystemEvent) -> None:
-                events.happened(event)
+                events.happened(event, gone=isinstance(event, DirDeletedEvent))
 
         self._root, self._wake = folder, wake
         self._lock = threading.Lock()
         self._renamed: set[str] = set()
-        self._any = False
+        self._any = self._gone = False
         self._observer = Observer()
         # Only what may complete a file: reads and each single write would drown the rest.
         meant: list[type[FileSystemEvent]] = [
-            FileCreatedEvent, FileClosedEvent, FileMovedEvent, DirCreatedEvent, DirMovedEvent,
+            FileCreatedEvent, FileClosedEvent, FileMovedEvent,
+            DirCreatedEvent, DirMovedEvent, DirDeletedEvent,
         ]  # fmt: skip
         self._observer.schedule(Handler(), folder, recursive=deep, event_filter=meant)
         self._observer.start()
 
     @property
     def live(self) -> bool:
-        return self._observer.is_alive()
+        return self._observer.is_alive() and not self._gone
 
-    def happened(self, event: object) -> None:
+    @property
+    def dead(self) -> bool:
+        return not self.live
+
+    def happened(self, event: object, *, gone: bool) -> None:
         """One event, in watchdog's thread."""
+        source = os.fsdecode(getattr(event, "src_path", ""))
         target = getattr(event, "dest_path", "") or ""
         name = os.path.relpath(os.fsdecode(target), self._root) if target else ""
         with self._lock:
             self._any = True
+            self._gone |= gone and source == self._root
             if name and not name.startswith(".."):
                 self._renamed.add(name)
         self._wake()

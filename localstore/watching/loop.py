@@ -139,7 +139,7 @@ class Watching:
             if hinted is not None:
                 one.renamed |= hinted
                 one.due_s = min(one.due_s, one.soonest_s)
-            if self._clock() >= one.due_s:
+            if self._clock() >= one.due_s or self._is_another(one):
                 self._round_of(one)
         return self.due_in_s()
 
@@ -159,12 +159,18 @@ class Watching:
         one.due_s = now + one.folder.due_in_s(hints=one.hints.live)
         one.soonest_s = now + one.folder.pause_after_look_s
 
+    def _is_another(self, one: _Active) -> bool:
+        """Whether another folder than the one that gives hints stands under the path."""
+        if not self._events:
+            return False
+        return one.hints.dead or _place(_of(one).folder) != one.place
+
     def _renew_hints(self, one: _Active) -> None:
         """Hints are of a folder, not of a path: one that was replaced needs others."""
-        watch = _of(one)
-        place = _place(watch.folder) if self._events else None
-        if place == one.place:
+        if not self._is_another(one):
             return
+        watch = _of(one)
+        place = _place(watch.folder)
         one.hints.close()
         one.hints, one.place = NoHints(), place
         if place is not None:

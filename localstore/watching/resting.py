@@ -31,6 +31,7 @@ class Rest:
     def __init__(self, settle_s: float) -> None:
         self.settle_s = settle_s
         self._seen: dict[str, _Seen] = {}
+        self._looked_s = 0.0
 
     def look(
         self, candidates: Mapping[str, Candidate], now_s: float, renamed: Collection[str] = ()
@@ -41,6 +42,7 @@ class Rest:
             now_s: seconds of a clock that never goes back.
             renamed: names that were renamed into place since the last look.
         """
+        self._looked_s = now_s
         self._seen = {name: self._next(one, now_s) for name, one in candidates.items()}
         for name in renamed:
             if name in self._seen:
@@ -64,9 +66,13 @@ class Rest:
         return bool(one.complete) or seen.whole or now_s - seen.since_s >= self.settle_s
 
     def due_in_s(self, now_s: float) -> float | None:
-        """Seconds until something that changed lately may rest; None when nothing did."""
-        waits = [seen.since_s + self.settle_s - now_s for seen in self._seen.values()]
-        return min((wait for wait in waits if wait > 0), default=None)
+        """Seconds until the next look may find something at rest that the last one did not.
+
+        None when nothing changed so lately.
+        """
+        ends = [seen.since_s + self.settle_s for seen in self._seen.values()]
+        waits = [max(0.0, end - now_s) for end in ends if end > self._looked_s]
+        return min(waits, default=None)
 
 
 def _is_unfinished_inside(path: str) -> bool:

@@ -10,6 +10,7 @@ import signal
 import stat as stat_module
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -97,6 +98,12 @@ class Stop:
         self._bell.wait(seconds)
         self._bell.clear()
 
+    def sleep(self, seconds: float) -> None:
+        """Wait in another thread, which no bell is for."""
+        deadline = time.monotonic() + seconds
+        while not self.asked and time.monotonic() < deadline:
+            time.sleep(0.05)
+
     def on_signals(self) -> None:
         """Leave on SIGTERM and SIGINT, look again on SIGHUP."""
         signal.signal(signal.SIGTERM, self.leave)
@@ -162,35 +169,42 @@ class Worker:
             BadSetting: a file of settings breaks the rules.
             AlreadyExists: another process does this.
         """
-        from localstore.notify.loop import Notifying
-
+        if not self._wanted():
+            return DONE
         with only_one(self._home.root / "watch.lock", "watches folders"):
             identity = self._identity()
-            notifying = Notifying(self._home, identity, say=self._say)
             thread = threading.Thread(
-                target=notifying.run,
-                args=(self._stop_asked,),
-                name="localstore-notify",
-                daemon=True,
+                target=self._notify, args=(identity,), name="localstore-notify", daemon=True
             )
             thread.start()
             try:
-                while not self._stop.asked and self._wanted(notifying):
+                while not self._stop.asked and self._wanted():
                     self._watch(identity)
                     self._stop.wait(IDLE_S)
             finally:
                 self._stop.leave()
-                notifying.ring()
                 thread.join(_STOP_WAIT_S)
         return DONE
+
+    def _notify(self, identity: Identity | None) -> None:
+        """The notifiers, as long as nobody else speaks for this home."""
+        from localstore.notify.loop import IDLE_S as EVERY_S
+        from localstore.notify.loop import Notifying
+
+        while not self._stop.asked:
+            try:
+                with only_one(self._home.root / "notify.lock", "tells of runs"):
+                    Notifying(self._home, identity, say=self._say).run(self._stop_asked)
+            except (AlreadyExists, OSError) as error:
+                self._say(f"notify: {type(error).__name__}")
+                self._stop.sleep(EVERY_S)
 
     def _stop_asked(self) -> bool:
         return self._stop.asked
 
-    def _wanted(self, notifying: object) -> bool:
+    def _wanted(self) -> bool:
         from localstore.notify.notifiers import path_of
 
-        del notifying
         return watches.path_of(self._home).exists() or path_of(self._home).exists()
 
     def _identity(self) -> Identity | None:

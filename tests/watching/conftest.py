@@ -47,7 +47,12 @@ class Bench:
 
     def watch(self, **values: Any) -> Watch:
         """A watch of the folder, for an artifact `net`."""
-        given = {"id": ID, "folder": str(self.folder), "name": "net", "type": "model"}
+        given: dict[str, Any] = {
+            "id": ID,
+            "folder": str(self.folder),
+            "name": "net",
+            "type": "model",
+        }
         given |= {"project": "digits", "settle_s": SETTLE_S}
         return Watch(**{**given, **values})
 

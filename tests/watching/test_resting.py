@@ -91,4 +91,6 @@ def test_a_clock_tells_when_to_look_again() -> None:
     assert rest.due_in_s(5.0) is None
     rest.look(one(), 10.0)
     assert rest.due_in_s(11.5) == pytest.approx(0.5)
+    assert rest.due_in_s(12.5) == 0.0, "nobody has looked since"
+    rest.look(one(), 12.5)
     assert rest.due_in_s(12.5) is None

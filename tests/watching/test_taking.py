@@ -130,7 +130,7 @@ def _bytes_of(bench: Bench) -> int:
 # ------------------------------------------------------------------ changes meanwhile
 def meddling(bench: Bench, meddle: Callable[[Candidate], object], **values: Any) -> WatchedFolder:
     """A watch in which something happens between the look and the version, once."""
-    done = []
+    done: list[object] = []
 
     def carry_out(candidate: Candidate, work: Work) -> Result:
         def progress(_done: int, _total: int) -> None:
@@ -191,10 +191,11 @@ def test_a_link_that_is_put_in_its_place_between_look_and_reading_takes_nothing_
             inside.parent.rename(bench.folder / "away")
             inside.parent.symlink_to(outside)
 
-    # `carry_out` is called before anything was read.
-    work = bench.at_work(
-        bench.watch(pattern="sub/*"), carry_out=lambda one, do: (swap(one), do(_silent))[1]
-    )
+    def carry_out(one: Candidate, work: Work) -> Result:
+        swap(one)  # before anything was read
+        return work(_silent)
+
+    work = bench.at_work(bench.watch(pattern="sub/*"), carry_out=carry_out)
     rounds(work)
     assert bench.versions() == ()
     assert work.counts["changed meanwhile"] + work.counts["failures"] == 1
@@ -258,10 +259,10 @@ def test_a_full_disk_is_told_once_and_waited_for(
             now[0] += 0.1
         assert fault.failed
     assert len([one for one in bench.told if "warning" not in one]) >= 1
-    assert work.in_trouble
+    before = work.in_trouble
     now[0] = 100.0
     assert rounds_until_made(work, now) == 1
-    assert not work.in_trouble
+    assert (before, work.in_trouble) == (True, False)
     assert len(bench.versions()) == 1
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from localstore.watching import writers
 from localstore.watching.looking import Stamp
 from localstore.watching.writers import has_writer
 
@@ -139,5 +138,5 @@ def test_what_belongs_to_others_is_left_to_those_who_read_it(
     def refuse(*_words: object, **_more: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(writers.os, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     assert not has_writer(str(file), stamp(file))
