@@ -21,6 +21,7 @@ from localstored.remotes.buckettrouble import (
     is_bad_range,
     is_whole_instead_of_range,
     names_no_bucket,
+    tells_no_reason,
     trouble,
 )
 from localstored.remotes.waiting import ASK_EVERY_S, never
@@ -130,6 +131,11 @@ class BucketStore:
             if names_no_bucket(str(error)):
                 raise trouble(self._where, error) from error
             return None
+        except BaseError as error:
+            if not tells_no_reason(str(error)):
+                raise
+            await self._body(key, 1, {})  # raises the same, with the reason in its body
+            raise Busy(f"{self._where} refuses, and then does not") from error
         return Meta(key, found["size"], _etag(found["e_tag"]))
 
     def get(self, key: str, start: int, end: int) -> bytes | None:

@@ -55,6 +55,12 @@ def is_whole_instead_of_range(text: str) -> bool:
     return "NotPartial" in text
 
 
+def tells_no_reason(text: str) -> bool:
+    """Whether a refusal came without a body, as the answer to a HEAD does."""
+    status = _STATUS.search(text)
+    return bool(status and 300 <= int(status[1]) < 500 and not _CODE.search(text))
+
+
 def names_no_bucket(text: str) -> bool:
     """Whether it is the bucket, not the key, that is not there."""
     code = _CODE.search(text)
@@ -119,6 +125,6 @@ def _without_status(where: str, text: str) -> RemoteError:
         return Unreachable(f"no credentials for {where}", hint=_CREDENTIALS_HINT, permanent=True)
     if word == "Connect":
         return Unreachable(f"{where} cannot be reached")
-    if word in ("Timeout", "Interrupted"):
+    if word and "Parse(" not in text:
         return Busy(f"{where} broke off")
     return Unreachable(f"{where} answers, but not as a bucket does")
