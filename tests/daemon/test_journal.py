@@ -21,9 +21,7 @@ def lines(stream: io.StringIO) -> list[str]:
 def test_a_person_gets_time_level_event_and_facts() -> None:
     stream = io.StringIO()
     Journal(stream, clock=lambda: WHEN).warning("sync", remote="ab12", problem="no stick", n=3)
-    assert lines(stream) == [
-        '2026-11-21T14:00:05Z warning sync remote=ab12 problem="no stick" n=3'
-    ]
+    assert lines(stream) == ['2026-11-21T14:00:05Z warning sync remote=ab12 problem="no stick" n=3']
 
 
 def test_the_journal_gets_a_level_and_keeps_its_own_time() -> None:
@@ -51,7 +49,9 @@ def test_a_program_gets_one_object_for_each_line() -> None:
     }
 
 
-@pytest.mark.parametrize("evil", ["a\nb", "a\r\n<3>fake error", "\x1b[31mred", "\u202e", "x" * 9999])
+@pytest.mark.parametrize(
+    "evil", ["a\nb", "a\r\n<3>fake error", "\x1b[31mred", "\u202e", "x" * 9999]
+)
 def test_no_text_makes_a_second_line_or_moves_a_terminal(evil: str) -> None:
     stream = io.StringIO()
     Journal(stream, to_systemd=True).info("sync", text=evil)

@@ -104,9 +104,7 @@ def test_a_watchdog_meant_for_another_process_is_not_ours(monkeypatch: pytest.Mo
     assert settings.service_environment().watchdog_us == 0
 
 
-def test_children_get_no_secret_and_no_manager(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_children_get_no_secret_and_no_manager(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCALSTORE_PASSPHRASE", "correct horse")
     monkeypatch.setenv("NOTIFY_SOCKET", "/run/x")
     monkeypatch.setenv("PATH", "/bin")

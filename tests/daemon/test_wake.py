@@ -111,7 +111,9 @@ def test_log_itself_makes_no_call_for_it(home: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_importing_it_pulls_nothing_heavy() -> None:
-    code = "import localstore.wake, sys; print([m for m in ('watchdog', 'nacl') if m in sys.modules])"
+    code = (
+        "import localstore.wake, sys; print([m for m in ('watchdog', 'nacl') if m in sys.modules])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
     )
