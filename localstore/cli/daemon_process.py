@@ -32,6 +32,8 @@ _LOOK_S: Final = 0.05
 _FOLLOW_S: Final = 0.5
 _MAX_LOG_BYTES: Final = 5_000_000
 _TAIL_BYTES: Final = 1 << 20
+# Its output goes to the log, which is stderr here; the pipe that tells its number is ours alone.
+_IN_BACKGROUND: Final = '"$@" >&2 & echo $!'
 
 
 class NotStarted(LocalStoreError):
@@ -123,36 +125,39 @@ class Plain:
             return
         make_folder(self.log_file.parent)
         self._turn_log()
+        pid = self._spawn()
+        facts = {"pid": pid, "host": os.uname().nodename}
+        replace_file(self.pid_file, json.dumps(facts).encode())
+        self._wait_for(pid)
+
+    def _spawn(self) -> int:
+        """Start it in a session of its own, a child of nobody here; returns its number."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         handle = os.open(self.log_file, flags, FILE_MODE)
         try:
-            process = subprocess.Popen(
-                self.command(),
+            done = subprocess.run(
+                ["/bin/sh", "-c", _IN_BACKGROUND, "sh", *self.command()],
                 stdin=subprocess.DEVNULL,
-                stdout=handle,
+                stdout=subprocess.PIPE,
                 stderr=handle,
                 env=settings.child_environment(self.home),
                 cwd="/",
                 start_new_session=True,
+                check=True,
             )
         finally:
             os.close(handle)
-        facts = {"pid": process.pid, "host": os.uname().nodename}
-        replace_file(self.pid_file, json.dumps(facts).encode())
-        self._wait_for(process)
+        return int(done.stdout)
 
-    def _wait_for(self, process: subprocess.Popen[bytes]) -> None:
+    def _wait_for(self, pid: int) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
-            code = process.poll()
-            if code is not None:
-                if _answers(self.home):  # another one was faster
-                    return
+            if _answers(self.home):  # also where another one was faster
+                return
+            if _is_gone(pid):
                 self.pid_file.unlink(missing_ok=True)
                 last = inert(" / ".join(self._last(3)) or "it said nothing")
-                raise NotStarted(f"localstored ended with {code}: {last}", hint=str(self.log_file))
-            if _answers(self.home):
-                return
+                raise NotStarted(f"localstored ended at once: {last}", hint=f"see {self.log_file}")
             time.sleep(_LOOK_S)
         raise NotStarted(f"localstored does not answer after {START_TIMEOUT_S:.0f} s")
 

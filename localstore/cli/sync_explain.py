@@ -118,7 +118,10 @@ def _verdict(fact: Mapping[str, Any]) -> str:
     if fact["leaves"]:
         return f"leaves, by {rule_text(fact)}"
     waits = _WAITS.get(str(fact.get("waits", "")), "")
-    return f"held: {fact['reason']}, by {rule_text(fact)}" + (f"; {waits}" if waits else "")
+    # Most reasons name their rule; nobody needs it twice.
+    by = rule_text(fact)
+    by = "" if by in str(fact["reason"]) else f", by {by}"
+    return f"held: {fact['reason']}{by}" + (f"; {waits}" if waits else "")
 
 
 def summary_lines(facts: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -126,7 +126,7 @@ def _run(word: str, projects: list[str]) -> Iterator[Asked]:
     from localstore.projects import Projects
 
     api = _api()
-    if api is None:
+    if api is None or word.count("/") > 2 or not all(word.split("/")):
         return
     try:
         run = api.run(word)
