@@ -17,7 +17,7 @@ from localstore.format import spec
 from localstore.format.spec import RecordKind
 from localstore.identity import now_us
 from localstore.sdk.artifact import Artifact
-from localstore.watching.folder import WatchedFolder
+from localstore.watching.folder import BACK, WatchedFolder
 from localstore.watching.watches import Watch
 
 if TYPE_CHECKING:
@@ -133,6 +133,8 @@ class RunFolder:
 
     def _tell(self, plain: str, full: str) -> None:
         self._warn(f"watch_dir(): {full}")
+        if plain == BACK:
+            return
         gap = [RecordKind.GAP, now_us(), 1, f"watched folder: {plain}"[:200]]
         self._context.record(gap, b"")  # names nothing that a rule could be about
 

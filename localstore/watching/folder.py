@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from localstore.watching.looking import Candidate
     from localstore.watching.watches import Watch
 
+BACK: Final = "the folder is there again"
 _FIRST_RETRY_S: Final = 2.0
 _LAST_RETRY_S: Final = 300.0
 _MOST_DOUBLINGS: Final = 16
@@ -131,7 +132,7 @@ class WatchedFolder:
             self._rest, self.waiting = Rest(self.watch.settle_s), set()
             return None
         if self.missing:
-            self._tell("the folder is there again", f"{self.watch.folder} is there again")
+            self._tell(BACK, f"{self.watch.folder} is there again")
         self.missing = False
         return seen
 

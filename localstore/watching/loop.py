@@ -120,7 +120,14 @@ class Watching:
         def carry_out(_candidate: Candidate, work: Work) -> Result:
             return work(self._check)
 
-        return WatchedFolder(watch, open_project, tell=tell, carry_out=carry_out, clock=self._clock)
+        return WatchedFolder(
+            watch,
+            open_project,
+            tell=tell,
+            carry_out=carry_out,
+            made=lambda version: self._made(watch, version),
+            clock=self._clock,
+        )
 
     def _check(self, _done: int, _total: int) -> None:
         if self._stopping():
