@@ -1,49 +1,54 @@
 """The catalog: what the engine would have to compute again, `local/catalog.db` of a project.
 
 A cache and nothing but a cache: it may be deleted at any time, a damaged one is thrown away. It
-holds opaque ids and numbers only. It never lies on a network file system, whose locks cannot be
-trusted: then it is in a folder of this machine.
+holds opaque ids and numbers only, and is asked by range, so that a large project costs no memory.
+It never lies on a network file system, whose locks cannot be trusted: then it is in a folder of
+this machine.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
+import json
 import sqlite3
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from localstore.crypto import digest
 from localstore.durable import make_folder
-from localstore.format import spec
+from localstore.format.references import LogRefs
+from localstore.layout import FILE_MODE, parse_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from pathlib import Path
 
-    from sqlite_utils import Database
-
-    from localstore.layout import ProjectPaths
     from localstored.receipts import ReceiptFile
 
-CATALOG_FILE: Final = "catalog.db"
-_VERSION: Final = 2
+CatalogError = sqlite3.DatabaseError  # it is damaged, locked by another for long, or the disk full
+
+_VERSION: Final = 3
 _BUSY_TIMEOUT_S: Final = 30.0
-_NETWORK: Final = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "9p", "gpfs", "beegfs", "ceph", "afs"}
-)
-_OCTAL: Final = re.compile(r"\\([0-7]{3})")
+_CACHE_KIB: Final = 16_000
+_AFTER: Final = "\x7f"  # sorts behind every character of a name
+ABSENT: Final = -1  # a size: the remote does not have it
+UNKNOWN: Final = -2  # a size: a step failed, and the remote has to be asked
+_BATCH: Final = 5000
 _TABLES: Final = {
-    "files": ("name text primary key, size, mtime_ns, data_class, policy_tag, end, cancels", 7),
-    "refs": ("name text, frame, object text, primary key (name, frame, object)", 3),
-    "cancels": ("name text, segment text, frame, at_us, primary key (name, segment, frame)", 4),
-    "cursors": ("remote text, name text, size, sha256, primary key (remote, name)", 4),
-    "marks": ("remote text, name text, primary key (remote, name)", 2),
-    "progress": ("remote text primary key, offset", 2),
+    "remotes": "id integer primary key, remote text unique, receipts_read, listed_us",
+    "files": "id integer primary key, name text unique, size, mtime_ns, data_class, policy_tag,"
+    " end, cancels, here",
+    "refs": "object text, file, frame, primary key (object, file, frame)",
+    "cancels": "file, segment text, frame, at_us, primary key (file, segment, frame)",
+    "there": "remote, name text, size, acked, primary key (remote, name)",
+    "marks": "remote, name text, primary key (remote, name)",
+    "stamps": "remote, name text, seen_us, primary key (remote, name)",
+    "parts": "remote, part text, print text, complete, held text, primary key (remote, part)",
+    "failures": "remote, name text, count, last_us, primary key (remote, name)",
 }
+_INDEXES: Final = ("create index if not exists refs_of_file on refs (file)",)
 
 
 class FileFacts(NamedTuple):
-    """What one look at a file found; valid while size and time stay the same."""
+    """What one look at a log or fork found; valid while size and time stay the same."""
 
     size: int
     mtime_ns: int
@@ -51,187 +56,408 @@ class FileFacts(NamedTuple):
     policy_tag: str  # hex
     end: int  # bytes that may be shipped
     cancels: bool = False  # whether UNREF frames stand in it
+    here: bool = True  # whether it was here when its folder was last looked at
 
 
-class Cursor(NamedTuple):
-    """What a remote acknowledged for a name: so many of our bytes, and their SHA-256 in hex."""
+class There(NamedTuple):
+    """What is known of one name on a remote: its size as listed, and how much it acknowledged.
+
+    The size is ABSENT or UNKNOWN where it is none; of `acked`, 0 is: of nothing of ours.
+    """
 
     size: int
-    sha256: str
+    acked: int
+
+
+class Referrer(NamedTuple):
+    """One REF frame that names an object, with the facts of its log."""
+
+    object: str
+    name: str
+    frame: int
+    data_class: int
+    policy_tag: str
+    end: int
+    here: bool
+
+
+class PartFacts(NamedTuple):
+    """A part of a project with which nothing was left to do.
+
+    Attributes:
+        print: of all that was looked at here.
+        complete: no log of a living subject is longer on the remote than here.
+        held: rows that `localstored.held` makes and reads.
+    """
+
+    print: str
+    complete: bool
+    held: list[list[object]]
+
+
+def _range(prefix: str) -> tuple[str, str]:
+    return prefix, prefix + _AFTER
 
 
 class Catalog:
-    """The catalog of one project, read whole at the start and written in batches.
+    """The catalog of one project, as one remote needs it. For one thread.
 
-    Attributes:
-        files: facts by name.
-        refs: by the name of a log: object ids (hex) by the index of the REF frame that names them.
-        cancels: by the name of a log: the REF frames (segment, index) that its UNREF frames name as
-            far as a head vouches for them, and when (µs) that was signed.
-        cursors: by name, for one remote. `marks`: names that need no copy there, or none from
-            there, because a longer log holds the same bytes.
+    Args:
+        writes: False: nothing is written to disk; what would be is forgotten at the end.
     """
 
-    def __init__(self, path: Path, remote_id: str) -> None:
+    def __init__(self, path: Path, remote_id: str, *, writes: bool = True) -> None:
         self.path, self.remote_id = path, remote_id
-        self._clear()
-        try:
-            self._load()
-        except sqlite3.DatabaseError:
-            # Damaged, or of another form: everything in it can be found again.
-            self._clear()
-            for suffix in ("", "-journal"):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
+        self._db = _opened(path) if writes else _copied(path)
+        self._remote = self._remote_number()
 
-    def _clear(self) -> None:
-        self.files: dict[str, FileFacts] = {}
-        self.refs: dict[str, dict[int, frozenset[str]]] = {}
-        self.cancels: dict[str, dict[tuple[str, int], int]] = {}
-        self.cursors: dict[str, Cursor] = {}
-        self.marks: set[str] = set()
-        self.receipts_read = 0
-        self._changed: dict[str, list[tuple[object, ...]]] = {table: [] for table in _TABLES}
-        self._counted_anew: set[str] = set()
+    def _remote_number(self) -> int:
+        self._do("insert or ignore into remotes values (null, ?, 0, 0)", (self.remote_id,))
+        rows = self._rows("select id from remotes where remote = ?", (self.remote_id,))
+        self.save()
+        return int(rows[0][0])  # type: ignore[call-overload, no-any-return]
 
-    # -------------------------------------------------------------- facts
+    def _do(self, statement: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
+        return self._db.execute(statement, values)
+
+    def _rows(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+        return self._db.execute(statement, values).fetchall()
+
+    def save(self) -> None:
+        """Keep what was remembered; another process may write in between."""
+        self._db.commit()
+
+    def close(self) -> None:
+        """Keep what was remembered, and let the file go."""
+        with contextlib.suppress(sqlite3.Error):
+            self._db.commit()
+        self._db.close()
+
+    # -------------------------------------------------------------- facts of logs
+    def files(self, prefix: str) -> dict[str, FileFacts]:
+        """Facts of the logs and forks whose names begin so."""
+        found = self._rows(
+            "select name, size, mtime_ns, data_class, policy_tag, end, cancels, here from files"
+            " where name > ? and name < ?",
+            _range(prefix),
+        )
+        return {str(name): FileFacts(*facts) for name, *facts in found}  # type: ignore[arg-type]
+
     def remember_file(
-        self, name: str, facts: FileFacts, refs: Mapping[int, frozenset[str]] | None = None
+        self, name: str, facts: FileFacts, refs: Mapping[int, Collection[str]] | None = None
     ) -> None:
         """Keep what a look at a file found, and the objects that it refers to."""
-        self.files[name] = facts
-        self._changed["files"].append((name, *facts))
-        known = self.refs.setdefault(name, {}) if refs else {}
-        for frame, ids in (refs or {}).items():
-            new = ids - known.get(frame, frozenset())
-            if new:
-                known[frame] = known.get(frame, frozenset()) | new
-                self._changed["refs"] += [(name, frame, id_) for id_ in sorted(new)]
+        self._do(
+            "insert into files values (null, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (name) do update"
+            " set size = excluded.size, mtime_ns = excluded.mtime_ns,"
+            " data_class = excluded.data_class, policy_tag = excluded.policy_tag,"
+            " end = excluded.end, cancels = excluded.cancels, here = excluded.here",
+            (name, *facts),
+        )
+        if refs:
+            number = self._number(name)
+            rows = [(one, number, frame) for frame, ids in refs.items() for one in ids]
+            self._db.executemany("insert or ignore into refs values (?, ?, ?)", rows)
+            self.unsettle_objects(one[:2] for one, _, _ in rows)
 
-    def remember_cancels(self, name: str, cancels: dict[tuple[str, int], int]) -> None:
+    def _number(self, name: str) -> int:
+        rows = self._rows("select id from files where name = ?", (name,))
+        return int(rows[0][0])  # type: ignore[call-overload, no-any-return]
+
+    def set_here(self, name: str, *, here: bool) -> None:
+        """Keep that a log is here, or is gone; the objects that it names are looked at again."""
+        number = self._number(name)
+        self._do("update files set here = ? where id = ?", (here, number))
+        rows = self._rows(
+            "select distinct substr(object, 1, 2) from refs where file = ?", (number,)
+        )
+        self.unsettle_objects(str(first) for (first,) in rows)
+
+    def remember_cancels(self, name: str, cancels: Mapping[tuple[str, int], int]) -> None:
         """Keep which REF frames a log cancels: all of them, for a log may have been replaced."""
-        self.cancels[name] = cancels
-        self._changed["cancels"] += [(name, *frame, at_us) for frame, at_us in cancels.items()]
-        self._counted_anew.add(name)
+        number = self._number(name)
+        self._do("delete from cancels where file = ?", (number,))
+        rows = [(number, *frame, at_us) for frame, at_us in cancels.items()]
+        self._db.executemany("insert into cancels values (?, ?, ?, ?)", rows)
 
-    def remember_cursor(self, name: str, cursor: Cursor) -> None:
-        """Keep what the remote acknowledged."""
-        self.cursors[name] = cursor
-        self._changed["cursors"].append((self.remote_id, name, *cursor))
+    def cancels(self) -> dict[str, dict[tuple[str, int], int]]:
+        """By the names of the logs that are here: REF frames (segment, index) that they cancel."""
+        out: dict[str, dict[tuple[str, int], int]] = {}
+        rows = self._rows(
+            "select name, segment, frame, at_us from cancels join files on files.id = file"
+            " where here"
+        )
+        for name, segment, frame, at_us in rows:
+            out.setdefault(str(name), {})[str(segment), int(frame)] = int(at_us)  # type: ignore[call-overload]
+        return out
+
+    # -------------------------------------------------------------- references
+    def referrers(self, prefix: str) -> Iterator[Referrer]:
+        """The REF frames that name objects whose ids begin so, by object."""
+        rows = self._do(
+            "select object, name, frame, data_class, policy_tag, end, here from refs"
+            " join files on files.id = file where object >= ? and object < ?"
+            " order by object, file",
+            _range(prefix),
+        )
+        yield from map(Referrer._make, rows)
+
+    def refs_of_segments(self, segments: Collection[str]) -> list[LogRefs]:
+        """All that the versions of some segments refer to."""
+        found = []
+        for segment in segments:
+            like = f"runs/%/{segment}%"
+            for (name,) in self._rows("select name from files where here and name like ?", (like,)):
+                file = parse_name(str(name))
+                refs = self._refs_of(str(name))
+                found.append(LogRefs(file.name, file.subject, file.segment, refs))
+        return found
+
+    def _refs_of(self, name: str) -> dict[int, frozenset[str]]:
+        out: dict[int, set[str]] = {}
+        rows = self._rows("select frame, object from refs where file = ?", (self._number(name),))
+        for frame, one in rows:
+            out.setdefault(int(frame), set()).add(str(one))  # type: ignore[call-overload]
+        return {frame: frozenset(ids) for frame, ids in out.items()}
+
+    def objects_of(self, subject: str) -> set[str]:
+        """Ids of the objects that the logs of one subject name."""
+        rows = self._rows(
+            "select distinct object from refs join files on files.id = file"
+            " where name > ? and name < ?",
+            _range(f"runs/{subject}/"),
+        )
+        return {str(one) for (one,) in rows}
+
+    # -------------------------------------------------------------- the remote
+    def there(self, prefix: str) -> dict[str, There]:
+        """What is known of the names on the remote that begin so."""
+        rows = self._rows(
+            "select name, size, acked from there where remote = ? and name >= ? and name < ?",
+            (self._remote, *_range(prefix)),
+        )
+        return {str(name): There(size, acked) for name, size, acked in rows}  # type: ignore[arg-type]
+
+    def there_of(self, name: str) -> There:
+        """What is known of one name on the remote."""
+        statement = "select size, acked from there where remote = ? and name = ?"
+        rows = self._rows(statement, (self._remote, name))
+        return There(*rows[0]) if rows else There(ABSENT, 0)  # type: ignore[arg-type]
+
+    def first_bytes(self, folder: str) -> set[str]:
+        """The first two characters of the names that the remote has in one folder."""
+        at = len(folder) + 1
+        out: set[str] = set()
+        last = folder
+        while True:
+            rows = self._rows(
+                "select substr(name, ?, 2) from there where remote = ? and name > ? and name < ?"
+                " order by name limit 1",
+                (at, self._remote, last, folder + _AFTER),
+            )
+            if not rows:
+                return out
+            out.add(str(rows[0][0]))
+            last = f"{folder}{rows[0][0]}{_AFTER}"
+
+    def set_size(self, name: str, size: int) -> None:
+        """Keep what the remote has under a name now."""
+        self._do(
+            "insert into there values (?, ?, ?, 0) on conflict (remote, name)"
+            " do update set size = excluded.size",
+            (self._remote, name, size),
+        )
+
+    def replace_listing(self, files: Iterable[tuple[str, int]], at_us: int) -> None:
+        """Keep what the remote listed, all of it, and when (µs)."""
+        self._do("create temp table if not exists listed (name text primary key, size)")
+        self._do("delete from temp.listed")
+        # What a listing says twice is said once; what follows is one pass over both, in order.
+        self._db.executemany("insert or replace into temp.listed values (?, ?)", files)
+        self._do(
+            "update there set size = -1 where remote = ? and size != -1"
+            " and name not in (select name from temp.listed)",
+            (self._remote,),
+        )
+        self._do(
+            "insert into there select ?, name, size, 0 from temp.listed where true order by name"
+            " on conflict (remote, name) do update set size = excluded.size"
+            " where size != excluded.size",
+            (self._remote,),
+        )
+        self._do("delete from temp.listed")
+        self._do("update remotes set listed_us = ? where id = ?", (at_us, self._remote))
+        self._do("delete from parts where remote = ?", (self._remote,))
+        self.save()
+
+    @property
+    def listed_us(self) -> int:
+        """When the remote was listed in full, Unix µs; 0: never, or that counts no more."""
+        rows = self._rows("select listed_us from remotes where id = ?", (self._remote,))
+        return int(rows[0][0]) if rows else 0  # type: ignore[call-overload]
+
+    def forget_listing(self) -> None:
+        """The remembered listing counts no more."""
+        self._do("update remotes set listed_us = 0 where id = ?", (self._remote,))
+        self.save()
+
+    def forget_remote(self) -> None:
+        """Nothing is known of the remote any more."""
+        for table in ("there", "marks", "stamps", "parts", "failures"):
+            self._do(f"delete from {table} where remote = ?", (self._remote,))  # noqa: S608
+        self._do("delete from remotes where id = ?", (self._remote,))
+        self.save()
+
+    def catch_up(self, receipts: ReceiptFile) -> None:
+        """Take in the receipts that are not here yet; they are the truth behind `acked`."""
+        rows = self._rows("select receipts_read from remotes where id = ?", (self._remote,))
+        offset = int(rows[0][0]) if rows else 0  # type: ignore[call-overload]
+        if receipts.size() < offset:  # it was deleted: nothing is acknowledged any more
+            self._do("update there set acked = 0 where remote = ?", (self._remote,))
+            self._do("delete from parts where remote = ?", (self._remote,))
+            offset = 0
+        for lines, end in receipts.batches(offset):
+            latest = {line.name: line.size for line in lines}
+            self._db.executemany(
+                "insert into there values (?, ?, -1, ?) on conflict (remote, name)"
+                " do update set acked = excluded.acked",
+                [(self._remote, name, size) for name, size in sorted(latest.items())],
+            )
+            offset = end
+        statement = "update remotes set receipts_read = ? where id = ? and receipts_read != ?"
+        self._do(statement, (offset, self._remote, offset))
+
+    # -------------------------------------------------------------- marks, stamps, failures
+    def marks(self, prefix: str) -> frozenset[str]:
+        """Names that need no copy there, or none from there: a longer log holds their bytes."""
+        statement = "select name from marks where remote = ? and name > ? and name < ?"
+        rows = self._rows(statement, (self._remote, *_range(prefix)))
+        return frozenset(str(name) for (name,) in rows)
 
     def remember_mark(self, name: str) -> None:
         """Keep that a name needs no copy on the other side."""
-        self.marks.add(name)
-        self._changed["marks"].append((self.remote_id, name))
+        self._do("insert or ignore into marks values (?, ?)", (self._remote, name))
 
-    def catch_up(self, receipts: ReceiptFile) -> None:
-        """Take in the receipts that are not in the cursors yet; they are the truth behind them."""
-        lines, end = receipts.read_from(self.receipts_read)
-        for line in lines:
-            self.remember_cursor(line.name, Cursor(line.size, line.sha256))
-        if end != self.receipts_read:
-            self.receipts_read = end
-            self._changed["progress"].append((self.remote_id, end))
+    def stamps(self) -> dict[str, int]:
+        """The stamps of the remote that stand for the remembered listing, and when each was first
+        seen (Unix µs)."""
+        rows = self._rows("select name, seen_us from stamps where remote = ?", (self._remote,))
+        return {str(name): int(seen_us) for name, seen_us in rows}  # type: ignore[call-overload]
 
-    # -------------------------------------------------------------- the file
-    def _load(self) -> None:
-        if not self.path.exists():
-            return
-        with contextlib.closing(self._open()) as db:
-            rows = db.conn.execute
-            if rows("pragma user_version").fetchone()[0] != _VERSION:
-                raise sqlite3.DatabaseError("a catalog of another version")
-            for name, *facts in rows("select * from files"):
-                self.files[name] = FileFacts(*facts)
-            self._load_references(rows)
-            mine = (self.remote_id,)
-            for name, *cursor in rows(
-                "select name, size, sha256 from cursors where remote = ?", mine
-            ):
-                self.cursors[name] = Cursor(*cursor)
-            self.marks = {n for (n,) in rows("select name from marks where remote = ?", mine)}
-            found = rows("select offset from progress where remote = ?", mine).fetchone()
-            self.receipts_read = found[0] if found else 0
+    def remember_stamps(self, stamps: Mapping[str, int]) -> None:
+        """Keep all the stamps of the remote."""
+        self._do("delete from stamps where remote = ?", (self._remote,))
+        rows = [(self._remote, name, seen_us) for name, seen_us in stamps.items()]
+        self._db.executemany("insert into stamps values (?, ?, ?)", rows)
+        self.save()
 
-    def _load_references(self, rows: Callable[[str], sqlite3.Cursor]) -> None:
-        refs: dict[str, dict[int, set[str]]] = {}
-        for name, frame, object_id in rows("select name, frame, object from refs"):
-            refs.setdefault(name, {}).setdefault(frame, set()).add(object_id)
-        for name, frames in refs.items():
-            self.refs[name] = {frame: frozenset(ids) for frame, ids in frames.items()}
-        for name, segment, frame, at_us in rows("select * from cancels"):
-            self.cancels.setdefault(name, {})[segment, frame] = at_us
+    def failures(self) -> dict[str, tuple[int, int]]:
+        """Names whose last steps failed: how many in a row, and when the last (Unix µs)."""
+        statement = "select name, count, last_us from failures where remote = ?"
+        rows = self._rows(statement, (self._remote,))
+        return {str(name): (int(count), int(at)) for name, count, at in rows}  # type: ignore[call-overload]
 
-    def save(self) -> None:
-        """Write what changed since the last time; a catalog that cannot be written is no error."""
-        if not any(self._changed.values()):
-            return
-        make_folder(self.path.parent)
-        # A cache that is locked or damaged just now costs time, never data.
-        with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(self._open()) as db:
-            self._create(db)
-            with db.atomic():
-                gone = [(name,) for name in self._counted_anew]
-                db.conn.executemany("delete from cancels where name = ?", gone)
-                for table, rows in self._changed.items():
-                    places = ",".join("?" * _TABLES[table][1])
-                    statement = f"insert or replace into {table} values ({places})"  # noqa: S608
-                    db.conn.executemany(statement, rows)
-        self._changed = {table: [] for table in _TABLES}
-        self._counted_anew = set()
+    def remember_failure(self, name: str, at_us: int) -> None:
+        """Count one more failed step in a row."""
+        self._do(
+            "insert into failures values (?, ?, 1, ?) on conflict (remote, name)"
+            " do update set count = count + 1, last_us = excluded.last_us",
+            (self._remote, name, at_us),
+        )
 
-    def _open(self) -> Database:
-        from sqlite_utils import Database
+    def forget_failure(self, name: str) -> None:
+        """A step succeeded."""
+        self._do("delete from failures where remote = ? and name = ?", (self._remote, name))
 
-        connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S)
-        return Database(connection, execute_plugins=False)
+    # -------------------------------------------------------------- parts
+    def parts(self) -> dict[str, PartFacts]:
+        """The parts with which nothing was left to do, by name."""
+        rows = self._rows(
+            "select part, print, complete, held from parts where remote = ?", (self._remote,)
+        )
+        return {
+            str(part): PartFacts(str(print_), bool(complete), json.loads(str(held)))
+            for part, print_, complete, held in rows
+        }
 
-    def _create(self, db: Database) -> None:
-        if db.conn.execute("pragma user_version").fetchone()[0] == _VERSION:
-            return
-        self.path.chmod(0o600)
-        with db.atomic():
-            for table, (columns, _) in _TABLES.items():
-                db.conn.execute(f"create table if not exists {table} ({columns}) without rowid")
-            db.conn.execute(f"pragma user_version = {_VERSION}")
+    def settle(self, part: str, facts: PartFacts) -> None:
+        """Keep that nothing is left to do with a part while it stays as it is."""
+        held = json.dumps(facts.held, separators=(",", ":"))
+        self._do(
+            "insert or replace into parts values (?, ?, ?, ?, ?)",
+            (self._remote, part, facts.print, facts.complete, held),
+        )
+
+    def unsettle(self, part: str) -> None:
+        """There may be something to do with a part for this remote."""
+        self._do("delete from parts where remote = ? and part = ?", (self._remote, part))
+
+    def unsettle_objects(self, firsts: Iterable[str]) -> None:
+        """There may be something to do with objects whose ids begin so, for every remote."""
+        rows = [(f"objects/{first}",) for first in set(firsts)]
+        self._db.executemany("delete from parts where part = ?", rows)
 
 
-# ------------------------------------------------------------------ where it lies
-def catalog_path(paths: ProjectPaths, mounts: str, node_folder: Path) -> Path:
-    """Where the catalog of a project lies.
-
-    Args:
-        mounts: the text of /proc/self/mountinfo; empty where there is none.
-        node_folder: a folder on this machine's own disk, for homes on a network file system.
-    """
-    if not is_network(file_system_of(paths.root.resolve(), mounts)):
-        return paths.local / CATALOG_FILE
-    place = digest(spec.LABEL_CACHE, str(paths.root.resolve()).encode(), size=16).hex()
-    return node_folder / f"catalog-{place}.db"
-
-
-def read_mounts() -> str:
-    """The mounts that this process sees; empty on a system that does not say."""
+# ------------------------------------------------------------------ the file
+def _opened(path: Path) -> sqlite3.Connection:
+    make_folder(path.parent)
     try:
-        return Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
-    except OSError:
-        return ""
+        return _prepared(_connected(path))
+    except sqlite3.DatabaseError as problem:
+        if isinstance(problem, sqlite3.OperationalError) and "locked" in str(problem):
+            raise
+        discard(path)
+        return _prepared(_connected(path))
 
 
-def file_system_of(path: Path, mounts: str) -> str:
-    """The type of the file system that holds `path`: of all mounts above it, the deepest."""
-    best, kind = -1, ""
-    for line in mounts.splitlines():
-        left, _, right = line.partition(" - ")
-        fields = left.split(" ")
-        if len(fields) < 5 or not right:
-            continue
-        point = _OCTAL.sub(lambda code: chr(int(code[1], 8)), fields[4])
-        # Of two mounts on one point the later hides the earlier.
-        if len(point) >= best and path.is_relative_to(point):
-            best, kind = len(point), right.split(" ")[0]
-    return kind
+def _connected(path: Path) -> sqlite3.Connection:
+    path.touch(mode=FILE_MODE)
+    return sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)
 
 
-def is_network(kind: str) -> bool:
-    """Whether a file system's type says that other machines may write to it, or its locks lie."""
-    return kind in _NETWORK or kind.startswith("fuse.")
+def _copied(path: Path) -> sqlite3.Connection:
+    """A private copy that is gone when it is closed: in memory, and in a nameless file beyond."""
+    copy = sqlite3.connect("")
+    if path.exists():
+        with (
+            contextlib.suppress(sqlite3.DatabaseError),
+            contextlib.closing(
+                sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+            ) as real,
+        ):
+            real.backup(copy)
+    try:
+        return _prepared(copy)
+    except sqlite3.DatabaseError:
+        copy.close()
+        return _prepared(sqlite3.connect(""))
+
+
+def _prepared(db: sqlite3.Connection) -> sqlite3.Connection:
+    try:
+        db.execute(f"pragma cache_size = -{_CACHE_KIB}")
+        db.execute("pragma temp_store = file")
+        version = db.execute("pragma user_version").fetchone()[0]
+        if version not in (0, _VERSION):
+            raise sqlite3.DatabaseError("a catalog of another version")
+        if version != _VERSION:
+            # A log beside the file, so that readers and one writer do not wait for one another.
+            db.execute("pragma journal_mode = wal")
+            for table, columns in _TABLES.items():
+                without = "" if "integer primary key" in columns else " without rowid"
+                db.execute(f"create table if not exists {table} ({columns}){without}")
+            for index in _INDEXES:
+                db.execute(index)
+            db.execute(f"pragma user_version = {_VERSION}")
+            db.commit()
+        db.execute("pragma synchronous = normal")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def discard(path: Path) -> None:
+    """Throw a catalog away: everything in it can be found again."""
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)

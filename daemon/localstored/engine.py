@@ -7,27 +7,53 @@ objects, because what they refer to decides over objects. The same engine runs i
 
 from __future__ import annotations
 
+import contextlib
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from localstore.errors import LocalStoreError, NotFound
+from localstore.crypto import random_bytes
+from localstore.errors import BadName, LocalStoreError, NotFound
 from localstore.layout import HomePaths
 from localstore.remotes import read_remotes
-from localstored.listing import Listing, read_listing
-from localstored.project import Options, ProjectSync, is_genuine
+from localstored.catalog import Catalog, CatalogError, discard
+from localstored.crew import Threads
+from localstored.gate import Gate
+from localstored.genuine import is_for, is_genuine
+from localstored.listing import listed_projects
+from localstored.place import catalog_of
+from localstored.policy import UNKNOWN_CONDITIONS
+from localstored.project import ProjectSync
+from localstored.receipts import ReceiptFile
 from localstored.remotes import open_remote
 from localstored.remotes.base import Unreachable
+from localstored.replica import replica_id
 from localstored.report import Note, ProjectReport, SyncReport
+from localstored.session import Options, Session, facts_of
+from localstored.standing import standing
 from localstored.tails import copy_tails, silent_tails
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from localstore.layout import ProjectPaths
     from localstore.remotes import RemoteEntry
+    from localstored.crew import Crew
+    from localstored.policy import Conditions
+    from localstored.policyfile import Book
     from localstored.remotes.base import Remote
     from localstored.report import Event
+
+__all__ = [
+    "forget_listing",
+    "forget_remote",
+    "settle",
+    "settle_tails",
+    "standing",
+    "sync_home",
+    "sync_remote",
+]
 
 
 def now_us() -> int:
@@ -45,6 +71,17 @@ def sync_home(
     recipients: frozenset[str] = frozenset(),
     clock: Callable[[], int] = now_us,
     sleep: Callable[[float], object] = time.sleep,
+    manual: bool = True,
+    policy: Book | None = None,
+    conditions: Conditions | Callable[[], Conditions] | None = None,
+    check: Callable[[], None] | None = None,
+    scope: Mapping[str, frozenset[str]] | None = None,
+    urgent: Callable[[], Mapping[str, frozenset[str]]] | None = None,
+    relist: bool = False,
+    opener: Callable[[RemoteEntry], Remote] = open_remote,
+    session: Session | None = None,
+    crew: Callable[[int], Crew] = Threads,
+    random: Callable[[int], bytes] = random_bytes,
 ) -> SyncReport:
     """Bring a home and its remotes to hold the same, both ways, as far as policy allows.
 
@@ -58,10 +95,15 @@ def sync_home(
             for one of `recipients`.
         recipients: tags (32 hex digits) of the box keys that this home can open.
         clock: Unix time in microseconds. sleep: waits for seconds, at most once for 3 s.
+        opener: opens a remote, which is closed in the end.
+        session: what this process remembers; with one, open stamps stay until `settle`.
+        manual, policy, conditions, check, scope, urgent, relist, crew, random: see
+            `session.Options`.
 
     Raises:
         NotFound: a remote that is not in `remotes.toml`, or a project that is nowhere.
         BadSetting: `remotes.toml` breaks its form.
+        Stopped: `check` said so; what was acknowledged until then is written down.
     """
     options = Options(
         projects=frozenset(projects) if projects is not None else None,
@@ -69,17 +111,29 @@ def sync_home(
         on_event=on_event,
         recipients=recipients,
         clock=clock,
+        random=random,
+        manual=manual,
+        policy=policy,
+        conditions=conditions if conditions is not None else UNKNOWN_CONDITIONS,
+        check=check,
+        scope=scope,
+        urgent=urgent,
+        relist=relist,
+        crew=crew,
     )
     entries = _chosen(read_remotes(home), remotes)
     paths, report = HomePaths(home), SyncReport(dry_run=dry_run)
-    if not dry_run and entries:
-        _settle_tails(_local_projects(paths, options), report, clock, sleep)
+    if not dry_run and entries and scope is None:
+        settle_tails(_local_projects(paths, options), report, clock, sleep)
     for entry in entries:
         try:
-            sync_remote(paths, entry.name, open_remote(entry), options, report)
+            with contextlib.closing(opener(entry)) as remote:
+                wanted = facts_of(entry, options, options.conditions)
+                sync_remote(paths, entry.name, remote, wanted, report, session)
         except (LocalStoreError, OSError) as problem:
-            report.failed[entry.name] = str(problem)
-    _check_found(options, report)
+            report.fail(entry.name, problem)
+    if scope is None:
+        _check_found(options, report)
     return report
 
 
@@ -99,57 +153,207 @@ def _check_found(options: Options, report: SyncReport) -> None:
         raise NotFound(f"no project {missing[0]} here or on a remote")
 
 
-def _settle_tails(
+def settle_tails(
     projects: list[ProjectPaths],
     report: SyncReport,
     clock: Callable[[], int],
     sleep: Callable[[float], object],
 ) -> None:
+    """Copy the tails of writers that have gone silent, so that they can leave."""
     tails = silent_tails(projects, clock() / 1e6, sleep)
-    report.damaged += [Note(p.file, p.problem, p.offset) for p in copy_tails(tails)]
+    for problem in copy_tails(tails):
+        report.damaged.append(Note(problem.file, problem.problem, problem.offset))
 
 
 def _local_projects(home: HomePaths, options: Options) -> list[ProjectPaths]:
-    wanted = options.projects
+    wanted = options.projects if options.scope is None else options.scope.keys()
     return [paths for paths in home.all_projects() if wanted is None or paths.id in wanted]
 
 
 # ------------------------------------------------------------------ one remote
 def sync_remote(
-    home: HomePaths, name: str, remote: Remote, options: Options, report: SyncReport
+    home: HomePaths,
+    name: str,
+    remote: Remote,
+    options: Options,
+    report: SyncReport,
+    session: Session | None = None,
 ) -> None:
     """Sync every chosen project with one remote; a bad project does not stop the others.
 
     Raises:
         Unreachable: the remote does not answer any more.
         RemoteError: it lists more than anybody has.
+        Stopped: the caller asked.
     """
-    listing = read_listing(remote)
-    report.refused += [Note(f"{name}: {note.name}", note.reason) for note in listing.refused]
-    for paths in _projects(home, remote, listing, options, report):
-        found = ProjectReport(remote=name, project=paths.id)
-        report.projects.append(found)
-        sync = ProjectSync(paths, remote, listing.projects.get(paths.id, {}), found, options)
+    replica = "" if options.dry_run else replica_id(home.root, options.random)
+    visit = _Visit(home, name, remote, options, report, session, replica)
+    for paths in _local_projects(home, options):
+        visit.sync(paths)
+    if options.scope is None:
+        for paths in visit.newcomers():
+            visit.sync(paths)
+
+
+class _Visit:
+    """All that is done with one remote in one sync."""
+
+    def __init__(
+        self,
+        home: HomePaths,
+        name: str,
+        remote: Remote,
+        options: Options,
+        report: SyncReport,
+        session: Session | None,
+        replica: str,
+    ) -> None:
+        self._home, self._name, self._remote = home, name, remote
+        self._options, self._report, self._replica = options, report, replica
+        self._keeps, self._session = session is not None, session or Session()
+        self._gate = Gate(home.root, name, options)
+        self._reports: dict[str, ProjectReport] = {}
+
+    def sync(self, paths: ProjectPaths) -> None:
+        """One project; what goes wrong with it alone stands in its report."""
+        found = self._report_of(paths)
         try:
-            sync.run()
+            try:
+                self._sync(paths, found)
+            except CatalogError:
+                if self._options.dry_run:
+                    raise
+                discard(catalog_of(paths))  # damaged: everything in it can be found again
+                self._sync(paths, found)
         except Unreachable:
             raise
-        except (LocalStoreError, OSError) as problem:
+        except (LocalStoreError, OSError, CatalogError) as problem:
             found.errors.append(Note(f"project {paths.id}", str(problem)))
 
+    def _sync(self, paths: ProjectPaths, found: ProjectReport) -> None:
+        with contextlib.closing(self._project(paths, found)) as project:
+            try:
+                if self._options.scope is not None:
+                    project.run_scope(self._options.scope[paths.id], self._report.refused)
+                else:
+                    project.run(self._report.refused)
+            finally:
+                if not self._keeps:
+                    with contextlib.suppress(LocalStoreError, OSError):
+                        project.settle()
 
-def _projects(
-    home: HomePaths, remote: Remote, listing: Listing, options: Options, report: SyncReport
-) -> Iterator[ProjectPaths]:
-    local = _local_projects(home, options)
-    yield from local
-    known = {paths.id for paths in local}
-    for project, files in sorted(listing.projects.items()):
-        chosen = options.projects is None or project in options.projects
-        ours = options.recipients & listing.recipients(project)
-        if project in known or not chosen or not ours:
+    def _project(self, paths: ProjectPaths, found: ProjectReport) -> ProjectSync:
+        return ProjectSync(
+            paths,
+            self._remote,
+            self._gate,
+            found,
+            self._options,
+            self._session,
+            self._replica,
+            self._urgent,
+        )
+
+    def settle(self, paths: ProjectPaths) -> None:
+        """Settle the open stamp of one project."""
+        with contextlib.closing(self._project(paths, ProjectReport(self._name, paths.id))) as one:
+            one.settle()
+
+    def _report_of(self, paths: ProjectPaths) -> ProjectReport:
+        if paths.id not in self._reports:
+            found = ProjectReport(remote=self._name, project=paths.id)
+            for problem in self._gate.book.problems(paths):
+                found.errors.append(Note("policy", str(problem)))
+            self._reports[paths.id] = found
+            self._report.projects.append(found)
+        return self._reports[paths.id]
+
+    def _urgent(self, urgent: Mapping[str, frozenset[str]]) -> None:
+        """Subjects of other projects, while one is under way."""
+        options = replace(self._options, scope=urgent, urgent=None)
+        visit = _Visit(
+            self._home,
+            self._name,
+            self._remote,
+            options,
+            self._report,
+            self._session,
+            self._replica,
+        )
+        visit._reports = self._reports
+        for paths in _local_projects(self._home, options):
+            visit.sync(paths)
+
+    def newcomers(self) -> Iterator[ProjectPaths]:
+        """Projects of the remote that are not here yet, and are for us and genuine."""
+        options, known = self._options, {paths.id for paths in self._home.all_projects()}
+        for project in listed_projects(self._remote):
+            chosen = options.projects is None or project in options.projects
+            if project in known or not chosen:
+                continue
+            try:
+                paths = self._home.project(project)
+            except BadName as problem:
+                self._report.refused.append(Note(f"{self._name}: {project[:200]}", str(problem)))
+                continue
+            if self._is_for_us(project):
+                if is_genuine(self._remote, project):
+                    yield paths
+                else:
+                    note = Note(f"project {project}", "no genesis link has this id")
+                    self._report.refused.append(note)
+
+    def _is_for_us(self, project: str) -> bool:
+        options, remote = self._options, self._remote
+        if project in options.accept:
+            return True
+        if not options.recipients or self._session.is_stranger(remote.id, project, options):
+            return False
+        if is_for(remote, project, options.recipients):
+            return True
+        self._session.remember_stranger(remote.id, project, options)
+        return False
+
+
+# ------------------------------------------------------------------ stamps and memory
+def settle(
+    home: Path,
+    session: Session,
+    *,
+    remotes: Sequence[str] | None = None,
+    opener: Callable[[RemoteEntry], Remote] = open_remote,
+    clock: Callable[[], int] = now_us,
+    random: Callable[[int], bytes] = random_bytes,
+) -> None:
+    """Tell the other replicas what the syncs of a session have left on the remotes.
+
+    Best effort: where a remote does not answer, the others list it in full for a day.
+    """
+    options, paths = Options(clock=clock, random=random), HomePaths(home)
+    for entry in _chosen(read_remotes(home), remotes):
+        open_here = [project for project, remote_id in session.open if remote_id == entry.id]
+        if not open_here:
             continue
-        if is_genuine(remote, project, files):
-            yield home.project(project)
-        else:
-            report.refused.append(Note(f"project {project}", "no genesis link has this id"))
+        with (
+            contextlib.suppress(LocalStoreError, OSError, CatalogError),
+            contextlib.closing(opener(entry)) as remote,
+        ):
+            visit = _Visit(
+                paths, entry.name, remote, options, SyncReport(), session, replica_id(home)
+            )
+            for project in open_here:
+                visit.settle(paths.project(project))
+
+
+def forget_listing(paths: ProjectPaths, remote_id: str) -> None:
+    """What is remembered of a remote's files counts no more: it is listed at the next sync."""
+    with contextlib.closing(Catalog(catalog_of(paths), remote_id)) as catalog:
+        catalog.forget_listing()
+
+
+def forget_remote(paths: ProjectPaths, remote_id: str) -> None:
+    """Nothing is known of a remote any more, not even what it acknowledged."""
+    with contextlib.closing(Catalog(catalog_of(paths), remote_id)) as catalog:
+        catalog.forget_remote()
+    ReceiptFile.of(paths, remote_id).path.unlink(missing_ok=True)
+    (paths.trust / f"{remote_id}.json").unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from localstored.remotes.base import MAX_PIECE_BYTES
 from localstored.verify import FrameCheck, check_file, is_closed, sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from localstore.layout import ProjectPaths
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 _STALE_S: Final = 86_400.0
 _FRAMED: Final = frozenset({FileKind.LOG, FileKind.FORK, FileKind.TAIL_COPY})
+
+
+def _go_on() -> None:
+    """Nobody asks to stop."""
 
 
 def read_exactly(remote: Remote, name: str, offset: int, length: int) -> bytes:
@@ -57,8 +61,13 @@ class Incoming:
         return f"projects/{self._paths.id}/{name}"
 
     # -------------------------------------------------------------- whole files
-    def create(self, source: str, file: FileName, size: int) -> int:
+    def create(
+        self, source: str, file: FileName, size: int, check: Callable[[], None] = _go_on
+    ) -> int:
         """Fetch `source` whole and let it appear as `file`, unless something stands there.
+
+        Args:
+            check: is called between pieces; what it raises ends the fetch.
 
         Returns:
             How many bytes there are now; of a log only whole frames.
@@ -66,12 +75,14 @@ class Incoming:
         Raises:
             Damaged, Refused: it is not what its name says.
         """
-        with self.fetched(file, size, source) as landing:
+        with self.fetched(file, size, source, check) as landing:
             _place(landing, self._paths.file(file.name))
             return landing.stat().st_size
 
     @contextlib.contextmanager
-    def fetched(self, file: FileName, size: int, source: str = "") -> Iterator[Path]:
+    def fetched(
+        self, file: FileName, size: int, source: str = "", check: Callable[[], None] = _go_on
+    ) -> Iterator[Path]:
         """A remote's file that deserves the name of `file`, where nobody sees it yet.
 
         Args:
@@ -82,12 +93,20 @@ class Incoming:
             Damaged, Refused: it is not what its name says.
         """
         with self._landing() as landing:
-            self._fetch(landing, source or file.name, file, 0, size)
+            self._fetch(landing, source or file.name, file, 0, size, check)
             if file.kind is not FileKind.LOG:
                 check_file(landing, file, self._paths.id)
             yield landing
 
-    def _fetch(self, landing: Path, source: str, file: FileName, start: int, size: int) -> int:
+    def _fetch(
+        self,
+        landing: Path,
+        source: str,
+        file: FileName,
+        start: int,
+        size: int,
+        asked: Callable[[], None],
+    ) -> int:
         """Bytes `start` to `size` of `source` into a file, checked as they come."""
         self._check_room(size - start)
         with_header = file.kind in (FileKind.LOG, FileKind.FORK) and start == 0
@@ -95,6 +114,7 @@ class Incoming:
         name = self.remote_name(source)
         with landing.open("r+b", buffering=0) as out:
             for offset in range(start, size, MAX_PIECE_BYTES):
+                asked()
                 length = min(MAX_PIECE_BYTES, size - offset)
                 piece = read_exactly(self._remote, name, offset, length)
                 write_all(out.fileno(), piece, offset - start)
@@ -117,7 +137,9 @@ class Incoming:
             raise StoreError(f"{wanted} bytes wanted, the disk has {free} left")
 
     # -------------------------------------------------------------- logs that grow
-    def append(self, file: FileName, offset: int, size: int) -> int:
+    def append(
+        self, file: FileName, offset: int, size: int, check: Callable[[], None] = _go_on
+    ) -> int:
         """Let our copy of a log grow from `offset` to what the remote has.
 
         Returns:
@@ -133,17 +155,19 @@ class Incoming:
         if is_closed(path):
             raise Refused("the remote added bytes behind the writer's final head")
         if path.stat().st_size != offset:
-            return self._rewrite(path, file, offset, size)
+            return self._rewrite(path, file, offset, size, check)
         with self._landing() as landing:
-            grown = self._fetch(landing, file.name, file, offset, size)
+            grown = self._fetch(landing, file.name, file, offset, size, check)
             if grown:
                 _append(path, landing, offset)
         return offset + grown
 
-    def _rewrite(self, path: Path, file: FileName, offset: int, size: int) -> int:
+    def _rewrite(
+        self, path: Path, file: FileName, offset: int, size: int, check: Callable[[], None]
+    ) -> int:
         """Our copy ends inside a frame: put a longer whole one in its place."""
         with self._landing() as landing:
-            whole = self._fetch(landing, file.name, file, 0, size)
+            whole = self._fetch(landing, file.name, file, 0, size, check)
             if whole <= offset:
                 return offset
             if sha256_of(landing, offset) != sha256_of(path, offset):

@@ -1,38 +1,35 @@
 """What a project holds: names, sizes, classes, and how much of a log may be shipped.
 
-Reads headers and frames as far as they are clear. What was looked at once is kept in the catalog
-by size and time of change, so that a second look costs one `stat` a file.
+Looked at in parts: the names of one folder, or of the subjects whose ids begin alike. First a look
+at names, sizes and times, which says whether anything changed; then, where something did, headers
+and frames as far as they are clear. What was read once is kept in the catalog by size and time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import mmap
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from localstore.errors import Damaged, Torn
 from localstore.format import references, segment, spec
-from localstore.format.references import LogRefs, RefFrame
 from localstore.layout import FORMAT_FILE, FileKind, FileName, parse_name
-from localstore.trust import Belief
 from localstored.catalog import FileFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from localstore.layout import ProjectPaths
-    from localstore.trust import ProjectState
     from localstored.catalog import Catalog
 
 NO_CLASS: Final = 0
 NO_TAG: Final = "00" * spec.ID_BYTES
 OBJECT_HEADER_BYTES: Final = 8
-TRUST_FOLDERS: Final = ("certs", "links")
-RUN_FOLDERS: Final = ("keys", "runs")
-OBJECT_FOLDERS: Final = ("objects",)
+_TAILS: Final = (".t0", ".t1")
 _HAS_CLASS: Final = frozenset({FileKind.LOG, FileKind.FORK})
 
 
@@ -61,60 +58,118 @@ class Item:
 
 @dataclass(slots=True)
 class Inventory:
-    """The files of some folders of a project.
+    """The files of some part of a project.
 
     Attributes:
         items: what may be looked at for shipping, by name.
         damaged: what breaks the format, by name.
-        tails: live tails, by name, with their sizes in bytes; they never leave.
+        tails: names of live tails; they never leave.
     """
 
     items: dict[str, Item] = field(default_factory=dict)
     damaged: dict[str, Damaged] = field(default_factory=dict)
-    tails: dict[str, int] = field(default_factory=dict)
+    tails: frozenset[str] = frozenset()
 
 
-# ------------------------------------------------------------------ the disk
-def _entries(root: Path, folders: tuple[str, ...]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+# ------------------------------------------------------------------ a first look
+class Seen(NamedTuple):
+    """One file as its folder shows it: size in bytes, time of change in ns."""
+
+    name: str
+    size: int
+    mtime_ns: int
+
+
+def look(paths: ProjectPaths, folders: Iterable[str]) -> list[Seen]:
+    """The files that stand right in some folders, by name; those that vanish are passed over."""
+    found: list[Seen] = []
     for folder in folders:
-        yield from _below(f"{root}/{folder}", folder)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            found += _files_of(f"{paths.root}/{folder}", folder)
+    found.sort()
+    return found
 
 
-def _below(path: str, name: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    try:
-        entries = os.scandir(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    with entries:
+def _files_of(path: str, folder: str) -> Iterator[Seen]:
+    with os.scandir(path) as entries:
         for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _below(entry.path, f"{name}/{entry.name}")
-            elif entry.is_file(follow_symlinks=False):
-                yield f"{name}/{entry.name}", entry
+            with contextlib.suppress(FileNotFoundError):
+                if entry.is_file(follow_symlinks=False):
+                    status = entry.stat(follow_symlinks=False)
+                    yield Seen(f"{folder}/{entry.name}", status.st_size, status.st_mtime_ns)
 
 
-def read_inventory(paths: ProjectPaths, folders: tuple[str, ...], catalog: Catalog) -> Inventory:
-    """Look at the files of some folders.
+def look_at_trust(paths: ProjectPaths) -> list[Seen]:
+    """FORMAT, certificates and links."""
+    found = look(paths, ("certs", "links"))
+    with contextlib.suppress(FileNotFoundError):
+        status = (paths.root / FORMAT_FILE).stat(follow_symlinks=False)
+        found.append(Seen(FORMAT_FILE, status.st_size, status.st_mtime_ns))
+    return found
+
+
+def print_of(seen: Iterable[Seen], *more: object) -> str:
+    """A fingerprint of what a look saw: it differs when a file came, went, grew or was changed.
+
+    Of live tails their being there counts alone: they change with each record.
+    """
+    state = hashlib.blake2b(digest_size=16)
+    for one in seen:
+        line = one.name if one.name.endswith(_TAILS) else f"{one.name} {one.size} {one.mtime_ns}"
+        state.update(f"{line}\n".encode("utf-8", "surrogateescape"))
+    state.update(repr(more).encode())
+    return state.hexdigest()
+
+
+def names_in(path: Path) -> list[str]:
+    """The names in a folder, sorted; none where there is no such folder."""
+    try:
+        return sorted(os.listdir(path))  # noqa: PTH208 - half the time, for 200,000 names
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def live_tails(paths: ProjectPaths) -> Iterator[tuple[Path, os.stat_result]]:
+    """Every live tail of a project."""
+    for subject in names_in(paths.runs):
+        for leaf in names_in(paths.runs / subject):
+            if leaf.endswith(_TAILS):
+                name = f"runs/{subject}/{leaf}"
+                with contextlib.suppress(Damaged, FileNotFoundError):
+                    if parse_name(name).kind is FileKind.LIVE_TAIL:
+                        path = paths.root / name
+                        yield path, path.stat(follow_symlinks=False)
+
+
+# ------------------------------------------------------------------ a closer one
+def read_inventory(
+    paths: ProjectPaths,
+    seen: Iterable[Seen],
+    catalog: Catalog,
+    known: Mapping[str, FileFacts] | None = None,
+) -> Inventory:
+    """Look closer at files: what they are, and how much of each may be shipped.
+
+    Args:
+        known: what the catalog has of the logs among them.
 
     Files that vanish meanwhile are passed over; files that cannot be read raise OSError.
     """
-    found = Inventory()
-    seen = []
-    if folders == TRUST_FOLDERS:
-        _add_format(paths, found)
-    for name, entry in _entries(paths.root, folders):
+    found, tails = Inventory(), set()
+    files: list[tuple[FileName, Seen]] = []
+    for one in seen:
+        with contextlib.suppress(Damaged):
+            file = parse_name(one.name)
+            if file.kind is FileKind.LIVE_TAIL:
+                tails.add(one.name)
+            else:
+                files.append((file, one))
+    found.tails = frozenset(tails)
+    live = {f"{name.rpartition('.')[0]}.log" for name in tails}
+    for file, one in files:
         try:
-            file, status = parse_name(name), entry.stat(follow_symlinks=False)
-        except (Damaged, FileNotFoundError):
-            continue
-        if file.kind is FileKind.LIVE_TAIL:
-            found.tails[name] = status.st_size
-        else:
-            seen.append((file, status, entry.path))
-    live = {f"{name.rpartition('.')[0]}.log" for name in found.tails}
-    for file, status, path in seen:
-        try:
-            found.items[file.name] = _item(file, status, path, live, catalog)
+            facts = (known or {}).get(file.name)
+            found.items[file.name] = _item(file, one, paths, live, catalog, facts)
         except Torn:
             continue  # its writer has just begun: not even a header yet
         except Damaged as problem:
@@ -125,66 +180,38 @@ def read_inventory(paths: ProjectPaths, folders: tuple[str, ...], catalog: Catal
     return found
 
 
-def live_tails(paths: ProjectPaths) -> Iterator[tuple[Path, os.stat_result]]:
-    """Every live tail of a project."""
-    for name, entry in _entries(paths.root, ("runs",)):
-        if name.endswith((".t0", ".t1")):
-            with contextlib.suppress(Damaged, FileNotFoundError):
-                if parse_name(name).kind is FileKind.LIVE_TAIL:
-                    yield paths.root / name, entry.stat(follow_symlinks=False)
-
-
-def _add_format(paths: ProjectPaths, found: Inventory) -> None:
-    try:
-        size = (paths.root / FORMAT_FILE).stat(follow_symlinks=False).st_size
-    except FileNotFoundError:
-        return
-    found.items[FORMAT_FILE] = Item(parse_name(FORMAT_FILE), size)
-
-
 def _item(
-    file: FileName, status: os.stat_result, path: str, live: set[str], catalog: Catalog
+    file: FileName,
+    seen: Seen,
+    paths: ProjectPaths,
+    live: set[str],
+    catalog: Catalog,
+    facts: FileFacts | None,
 ) -> Item:
-    if file.kind not in _HAS_CLASS and file.kind is not FileKind.OBJECT:
-        return Item(file, status.st_size)
-    facts = catalog.files.get(file.name)
-    if facts is None or facts[:2] != (status.st_size, status.st_mtime_ns):
-        facts = _look(file, status, path, facts, catalog)
+    if file.kind not in _HAS_CLASS:
+        return Item(file, seen.size)
+    if facts is None or facts[:2] != (seen.size, seen.mtime_ns):
+        facts = _read(file, seen, paths, facts, catalog)
+    elif not facts.here:
+        catalog.set_here(file.name, here=True)
     return Item(file, facts.end, facts.data_class, facts.policy_tag, file.name in live)
 
 
-def _look(
-    file: FileName, status: os.stat_result, path: str, before: FileFacts | None, catalog: Catalog
+def _read(
+    file: FileName, seen: Seen, paths: ProjectPaths, before: FileFacts | None, catalog: Catalog
 ) -> FileFacts:
-    """Open a file that is new or has changed, and keep what it says.
+    """Open a log that is new or has changed, and keep what it says.
 
     Raises:
         Torn: it ends inside its header.
         Damaged: it breaks the format, with the offset.
     """
-    with open(path, "rb") as handle:  # noqa: PTH123 - three times as fast, for thousands of files
-        if file.kind is FileKind.OBJECT:
-            data_class = object_class(handle.read(OBJECT_HEADER_BYTES))
-            facts = FileFacts(
-                status.st_size, status.st_mtime_ns, data_class, NO_TAG, status.st_size
-            )
-            catalog.remember_file(file.name, facts)
-            return facts
+    with paths.file(file.name).open("rb") as handle:
         size = os.fstat(handle.fileno()).st_size
         if size == 0:
             raise Torn("an empty file")
         # Not closed by hand: frames, and the traces of errors, still hold views of the mapping.
         view = memoryview(mmap.mmap(handle.fileno(), size, access=mmap.ACCESS_READ))
-    return _read_log(file, status, view, before, catalog)
-
-
-def _read_log(
-    file: FileName,
-    status: os.stat_result,
-    view: memoryview,
-    before: FileFacts | None,
-    catalog: Catalog,
-) -> FileFacts:
     header, start = segment.decode_header(bytes(view[: spec.MAX_HEADER_BYTES]))
     check_header(header, file)
     # A log only grows: what was whole before is whole now.
@@ -192,15 +219,17 @@ def _read_log(
     found = references.scan(view, max(grown.end if grown else 0, start))
     cancels = found.cancels or (grown is not None and grown.cancels)
     facts = FileFacts(
-        status.st_size,
-        status.st_mtime_ns,
+        seen.size,
+        seen.mtime_ns,
         header.data_class,
         header.policy_tag.hex(),
         found.end,
         cancels,
     )
     catalog.remember_file(file.name, facts, found.refs)
-    if cancels or file.name in catalog.cancels:
+    if before is not None and not before.here:
+        catalog.set_here(file.name, here=True)
+    if cancels or (before is not None and before.cancels):
         # What vouches for an UNREF covers the log from its beginning.
         catalog.remember_cancels(file.name, references.vouched_cancels(view))
     return facts
@@ -230,6 +259,18 @@ def object_class(header: bytes) -> int:
     return data_class
 
 
+def read_object(paths: ProjectPaths, name: str) -> Item:
+    """One object of ours, as its header says.
+
+    Raises:
+        Damaged: not an object.
+        FileNotFoundError: it is gone.
+    """
+    with open(paths.file(name), "rb") as handle:  # noqa: PTH123 - three times as fast
+        data_class = object_class(handle.read(OBJECT_HEADER_BYTES))
+        return Item(parse_name(name), os.fstat(handle.fileno()).st_size, data_class)
+
+
 def _lend_classes(found: Inventory) -> None:
     """A tail copy has no header: its class is that of its log."""
     for name, item in found.items.items():
@@ -237,39 +278,3 @@ def _lend_classes(found: Inventory) -> None:
             log = found.items.get(f"runs/{item.file.subject}/{item.file.segment}.log")
             if log is not None:
                 found.items[name] = Item(item.file, item.size, log.data_class, log.policy_tag)
-
-
-def cancelled_refs(
-    paths: ProjectPaths, inventory: Inventory, catalog: Catalog, state: ProjectState
-) -> dict[RefFrame, int]:
-    """REF frames that no longer count, and since when (µs): cancelled by who is trusted to."""
-    out: dict[RefFrame, int] = {}
-    for name, cancels in catalog.cancels.items():
-        item = inventory.items.get(name)
-        if item is None or not cancels:
-            continue
-        try:
-            with paths.file(name).open("rb") as handle:
-                header, _ = segment.decode_header(handle.read(spec.MAX_HEADER_BYTES))
-        except (Damaged, FileNotFoundError):
-            continue
-        if state.judge_cancel(header).belief is Belief.TRUSTED:
-            out |= {RefFrame(item.file.subject, *frame): at for frame, at in cancels.items()}
-    return out
-
-
-def living_refs(
-    inventory: Inventory,
-    catalog: Catalog,
-    erased: frozenset[str],
-    cancelled: Collection[RefFrame] = (),
-) -> Mapping[str, list[Item]]:
-    """Which logs and forks need an object: their items by object id (hex)."""
-    items = inventory.items
-    logs = (
-        LogRefs(name, items[name].file.subject, items[name].file.segment, refs)
-        for name, refs in catalog.refs.items()
-        if name in items and items[name].file.subject not in erased
-    )
-    found = references.needed(logs, cancelled)
-    return {object_id: [items[name] for name in names] for object_id, names in found.items()}

@@ -2,53 +2,67 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from localstore.errors import Refused, RemoteError
-from localstore.layout import parse_name
+from localstore.layout import FileKind
 from localstored.remotes.base import check_name
 from localstored.report import Note
 
 if TYPE_CHECKING:
-    from localstored.remotes.base import Remote
+    from collections.abc import Iterator
 
-MAX_NAMES: Final = 4_000_000  # about 1 GiB of memory here; a lab's ten thousand runs have 50,000
-_MAX_NOTES: Final = 100
+    from localstore.layout import FileName
+    from localstored.remotes.base import Remote
+    from localstored.report import Notes
+
+MAX_NAMES: Final = 4_000_000  # of one project; ten thousand runs of a lab have 50,000
+MAX_PROJECTS: Final = 100_000
+_MAX_REFUSED: Final = 100
 _SHOWN_CHARS: Final = 200
 
 
-@dataclass(slots=True)
-class Listing:
-    """Sizes in bytes by name, by project id; `refused` is what cannot be a file of ours."""
+def listed(
+    remote: Remote, project: str, below: str, refused: Notes
+) -> Iterator[tuple[FileName, int]]:
+    """The files of one project on a remote and their sizes in bytes, as they are listed.
 
-    projects: dict[str, dict[str, int]] = field(default_factory=dict)
-    refused: list[Note] = field(default_factory=list)
-
-    def recipients(self, project: str) -> frozenset[str]:
-        """Tags of those for whom a project has keyslots."""
-        files = (parse_name(name) for name in self.projects[project] if name.startswith("keys/"))
-        return frozenset(file.recipient for file in files)
-
-
-def read_listing(remote: Remote) -> Listing:
-    """List a whole remote.
+    Args:
+        below: the beginning of their names; empty: all.
+        refused: takes what cannot be a file of this project.
 
     Raises:
         Unreachable: it does not answer.
         RemoteError: it lists more than MAX_NAMES files.
     """
-    found = Listing()
-    for count, entry in enumerate(remote.list("projects/")):
+    prefix = f"projects/{project}/{below}"
+    for count, entry in enumerate(remote.list(prefix)):
         if count >= MAX_NAMES:
-            raise RemoteError(f"the remote lists more than {MAX_NAMES} files")
+            raise RemoteError(f"the remote lists more than {MAX_NAMES} files of one project")
         try:
-            project, file = check_name(entry.name)
+            of, file = check_name(entry.name)
+            if of != project or not entry.name.startswith(prefix):
+                raise Refused(f"not below {prefix}")
             if entry.size < 0:
                 raise Refused(f"a size of {entry.size} bytes")
         except Refused as problem:
-            if len(found.refused) < _MAX_NOTES:
-                found.refused.append(Note(entry.name[:_SHOWN_CHARS], str(problem)))
+            if refused.total < _MAX_REFUSED:
+                refused.append(Note(entry.name[:_SHOWN_CHARS], str(problem)))
             continue
-        found.projects.setdefault(project, {})[file.name] = entry.size
-    return found
+        if file.kind is not FileKind.STAMP:
+            yield file, entry.size
+
+
+def listed_projects(remote: Remote) -> list[str]:
+    """The ids of the projects on a remote, sorted.
+
+    Raises:
+        Unreachable: it does not answer.
+        RemoteError: it lists more than MAX_PROJECTS.
+    """
+    found: set[str] = set()
+    for project in remote.projects():
+        if len(found) >= MAX_PROJECTS:
+            raise RemoteError(f"the remote lists more than {MAX_PROJECTS} projects")
+        found.add(project)
+    return sorted(found)

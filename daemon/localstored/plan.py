@@ -7,7 +7,7 @@ they differ both are kept, each under a fork name on the side that lacks it.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from localstore.layout import FileKind, FileName, parse_name
@@ -15,9 +15,8 @@ from localstored.policy import Decision, Held
 from localstored.verify import MAX_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from localstored.catalog import Cursor
     from localstored.inventory import Item
 
 
@@ -137,10 +136,12 @@ class EraseLocal:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Policy keeps it here."""
+    """Policy keeps it here; `rule` is the one that says so."""
 
     name: str
     reason: str
+    size: int = 0
+    rule: str = ""
 
     def __str__(self) -> str:
         """One line for a person."""
@@ -174,10 +175,53 @@ Step = (
 )
 
 
-def step_to_json(step: Step) -> dict[str, object]:
-    """One object for a program: the kind of step, and its fields."""
+def step_to_json(step: Step, data_class: str = "") -> dict[str, object]:
+    """One object for a program: the kind of step, its fields, the class of data if there is one."""
     words = "".join(f" {c.lower()}" if c.isupper() else c for c in type(step).__name__)
-    return {"step": words.strip(), **asdict(step)}
+    return {"step": words.strip(), **asdict(step), "data_class": data_class}
+
+
+def weight(step: Step) -> int:
+    """Bytes that a step moves."""
+    match step:
+        case PushCreate(_, size) | PullCreate(_, size) | Heal(_, size):
+            return size
+        case PushAppend(_, offset, size) | PullAppend(_, offset, size):
+            return size - offset
+        case Fork(_, push_as, push_size, pull_as, pull_size):
+            return (push_size if push_as else 0) + (pull_size if pull_as else 0)
+        case _:
+            return 0
+
+
+def pushes(step: Step) -> bool:
+    """Whether bytes of ours leave by a step."""
+    return isinstance(step, PushCreate | PushAppend | Heal) or (
+        isinstance(step, Fork) and bool(step.push_as)
+    )
+
+
+def changes_remote(step: Step) -> bool:
+    """Whether a step changes what the remote holds."""
+    return pushes(step) or isinstance(step, EraseRemote)
+
+
+def one_way(steps: Iterable[Step], *, push: bool, pull: bool) -> list[Step]:
+    """The steps that go the ways that are wanted; what is erased here is erased in any case."""
+    return [step for given in steps if (step := _one_way(given, push=push, pull=pull)) is not None]
+
+
+def _one_way(step: Step, *, push: bool, pull: bool) -> Step | None:
+    if isinstance(step, Fork):
+        step = replace(
+            step, push_as=step.push_as if push else "", pull_as=step.pull_as if pull else ""
+        )
+        return step if step.push_as or step.pull_as else None
+    if isinstance(step, PullCreate | PullAppend):
+        return step if pull else None
+    if isinstance(step, Hold) or changes_remote(step):
+        return step if push else None
+    return step
 
 
 # ------------------------------------------------------------------ what is known
@@ -205,25 +249,26 @@ class View:
 
     Attributes:
         local, tails, damaged: from the inventory. `remote`: sizes in bytes by name.
-        cursors: what this remote acknowledged. `marks`: forks that the other side has in its log.
+        cursors: how many bytes of ours this remote acknowledged, by name.
+        marks: forks that the other side has in its log.
         erased: subjects (hex) whose tombstone is in force. `pruned`: logs that left on purpose.
         condemned: objects that only erased segments refer to.
-        wanted: object ids (hex) that a log here refers to; None: objects are not looked at.
+        wanted: names of the objects that a log here refers to; no other is pulled.
         decide: the policy.
     """
 
     local: Mapping[str, Item]
     remote: Mapping[str, int]
     decide: Callable[[Item], Decision]
-    tails: Mapping[str, int] = field(default_factory=dict)
+    tails: frozenset[str] = frozenset()
     damaged: frozenset[str] = frozenset()
-    cursors: Mapping[str, Cursor] = field(default_factory=dict)
+    cursors: Mapping[str, int] = field(default_factory=dict)
     marks: frozenset[str] = frozenset()
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
     erased: frozenset[str] = frozenset()
     pruned: frozenset[str] = frozenset()
     condemned: frozenset[str] = frozenset()
-    wanted: frozenset[str] | None = None
+    wanted: frozenset[str] = frozenset()
 
     def is_erased(self, file: FileName) -> bool:
         """Whether a file must not be on any side."""
@@ -246,19 +291,26 @@ _PULLED_FORMAT_RANK: Final = 2.5  # a project becomes visible here once its link
 
 def plan(view: View) -> list[Step]:
     """What to do, in order: trust before keys before runs before objects, small before large."""
-    names = {*view.local, *view.remote, *view.tails}
-    steps = [(name, step) for name in names for step in _steps(view, name)]
-    return [step for _, step in sorted(steps, key=lambda pair: _order(*pair))]
+    names = {*view.local, *view.remote, *view.tails, *view.damaged}
+    return in_order(step for name in names for step in _steps(view, name))
 
 
-def _order(name: str, step: Step) -> tuple[float, bool, int, str, str]:
-    file = parse_name(name)
-    rank = float(_RANKS[file.kind])
-    if file.kind is FileKind.FORMAT and isinstance(step, PullCreate):
+def in_order(steps: Iterable[Step]) -> list[Step]:
+    """Steps of many plans in the order of one."""
+    return sorted(steps, key=_order)
+
+
+def stage(step: Step) -> tuple[float, bool]:
+    """Steps of one stage may go at once; those of an earlier one must have ended."""
+    kind = parse_name(step.name).kind
+    rank = float(_RANKS[kind])
+    if kind is FileKind.FORMAT and isinstance(step, PullCreate):
         rank = _PULLED_FORMAT_RANK
-    erases = isinstance(step, EraseLocal | EraseRemote)
-    size = getattr(step, "size", 0) - getattr(step, "offset", 0)
-    return rank, not erases, size, name, type(step).__name__
+    return rank, not isinstance(step, EraseLocal | EraseRemote)
+
+
+def _order(step: Step) -> tuple[tuple[float, bool], int, str, str]:
+    return stage(step), weight(step), step.name, type(step).__name__
 
 
 def _steps(view: View, name: str) -> Iterator[Step]:
@@ -292,14 +344,16 @@ def _step(view: View, file: FileName, mine: Item | None, theirs: int | None) -> 
 def _pull(view: View, file: FileName, theirs: int) -> Step | None:
     if file.name in view.pruned or file.name in view.marks:
         return None
-    if file.kind is FileKind.OBJECT and (view.wanted is None or file.hash not in view.wanted):
+    if file.kind is FileKind.OBJECT and file.name not in view.wanted:
         return None
     return PullCreate(file.name, theirs)
 
 
 def _held(view: View, item: Item) -> Hold | None:
     decision = view.decide(item)
-    return Hold(item.name, decision.reason) if isinstance(decision, Held) else None
+    if not isinstance(decision, Held):
+        return None
+    return Hold(item.name, decision.reason, item.size, str(decision.rule))
 
 
 def _both(view: View, mine: Item, theirs: int) -> Step | None:
@@ -327,8 +381,10 @@ def evidence_of(view: View, mine: Item, theirs: int) -> Evidence | None:
     What the remote acknowledged needs no question: its bytes up to there are ours. Then the hash
     is empty, for nothing new was learnt.
     """
+    if mine.file.kind is FileKind.OBJECT and theirs < mine.size:
+        return Same("")  # a push that was cut; should it be anything else, its end will tell
     cursor = view.cursors.get(mine.name)
-    if cursor is not None and cursor.size == min(mine.size, theirs):
+    if cursor is not None and cursor == min(mine.size, theirs):
         return Same("")
     return view.evidence.get(mine.name)
 

@@ -1,234 +1,143 @@
-"""One project and one remote: the three phases of a sync."""
+"""One project and one remote: gather, decide, act, in the three phases of a sync."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
+from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from localstore import trust
-from localstore.durable import replace_file
-from localstore.errors import Damaged, LocalStoreError
-from localstore.format.references import RefFrame
-from localstore.format.version import check_format
-from localstore.layout import FORMAT_FILE, FileKind, ProjectPaths, log_name, parse_name
+from localstore.errors import Damaged, LocalStoreError, RemoteError
+from localstore.format.spec import DataClass
+from localstore.layout import FORMAT_FILE
 from localstore.store.gc import GRACE_S, collect
 from localstored import plan
-from localstored.catalog import Catalog, catalog_path, file_system_of, is_network, read_mounts
-from localstored.evidence import Witness
-from localstored.incoming import Incoming, read_exactly
-from localstored.inventory import (
-    OBJECT_FOLDERS,
-    RUN_FOLDERS,
-    TRUST_FOLDERS,
-    Inventory,
-    cancelled_refs,
-    living_refs,
-    read_inventory,
-)
-from localstored.plan import View
-from localstored.policy import DEFAULT_RULES, Decision, Rules, decide, decide_object
-from localstored.receipts import ReceiptFile
-from localstored.remotes.base import Unreachable
-from localstored.report import Event, Note
+from localstored.catalog import Catalog
+from localstored.crew import LOOK_S, carry_out
+from localstored.gate import Permit
+from localstored.gathering import Gatherer, Part
+from localstored.genuine import SeenLinks, formats_agree
+from localstored.incoming import Incoming
+from localstored.listing import listed
+from localstored.needs import Needs
+from localstored.place import catalog_of, file_system_of, is_network, read_mounts
+from localstored.progress import Progress
+from localstored.receipts import BATCH_LINES, EMPTY_SHA256, Line, ReceiptFile
+from localstored.report import Note
+from localstored.session import LINKS
+from localstored.stamps import DAY_US, Stamps
 from localstored.transfer import Carrier
-from localstored.verify import MAX_BYTES, MAX_FORMAT_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from localstore.layout import FileName
-    from localstored.inventory import Item
+    from localstore.layout import ProjectPaths
+    from localstored.gate import Gate
     from localstored.plan import Step
     from localstored.remotes.base import Remote
-    from localstored.report import ProjectReport
+    from localstored.report import Notes, ProjectReport
+    from localstored.session import Options, Session
+    from localstored.transfer import Outcome
 
-_MAX_LINKS_ASKED: Final = 10_000
-_SETTLED_US: Final = 24 * 3600 * 1_000_000  # longer than any sync
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What the caller of a sync wants; see `engine.sync_home`."""
-
-    projects: frozenset[str] | None = None
-    dry_run: bool = False
-    on_event: Callable[[Event], None] | None = None
-    recipients: frozenset[str] = frozenset()
-    clock: Callable[[], int]
-    rules: Rules = field(default_factory=lambda: DEFAULT_RULES)
+_BATCH_STEPS: Final = 2000  # so many are ordered, small ones first, and carried out at once
+_BATCH_BYTES: Final = 16 << 20  # a kill costs the receipts of so much, or of BATCH_LINES files
+_TRIES: Final = 3
+_REST_US: Final = 3600 * 1_000_000  # what failed so often is left alone for so long
+_URGENT_US: Final = int(LOOK_S * 1e6)
 
 
 class ProjectSync:
     """Brings one project here and on one remote to hold the same.
 
     Args:
-        theirs: what the remote lists of this project: sizes in bytes by name.
+        replica: the id of this home.
+        elsewhere: syncs subjects of other projects that have become urgent.
     """
 
     def __init__(
         self,
         paths: ProjectPaths,
         remote: Remote,
-        theirs: Mapping[str, int],
+        gate: Gate,
         report: ProjectReport,
         options: Options,
+        session: Session,
+        replica: str,
+        elsewhere: Callable[[Mapping[str, frozenset[str]]], None] = lambda _: None,
     ) -> None:
-        self._paths, self._remote, self._theirs = paths, remote, theirs
-        self._report, self._options = report, options
+        self._paths, self._remote, self._gate = paths, remote, gate
+        self._report, self._options, self._session = report, options, session
+        self._elsewhere = elsewhere
         self._receipts = ReceiptFile.of(paths, remote.id)
-        self._catalog = Catalog(catalog_path(paths, read_mounts(), _node_folder()), remote.id)
-        self._catalog.catch_up(self._receipts)
-        self._witness = Witness(paths, remote)
-        self._carrier = Carrier(
-            paths, remote, self._catalog, self._receipts, report, options.clock, self._free
-        )
+        self._catalog = Catalog(catalog_of(paths), remote.id, writes=not options.dry_run)
+        self._stamps = Stamps(paths.id, replica, remote, self._catalog, session, options)
+        self._gatherer = Gatherer(paths, remote, self._catalog, gate, report, options)
+        self._carrier = Carrier(paths, remote, options.clock)
+        most = min(filter(None, (remote.capabilities.max_parallel, self._most_parallel())))
+        self._width = session.width(remote.id, most)
+        self._lines: list[Line] = []
+        self._unwritten_bytes = 0
+        self._failed: set[str] = set()
+        self._unneeded: set[str] = set()
+        self._full = False
+        self._failures = self._catalog.failures()
+        self._asked_us = options.clock()
+        self._erased: frozenset[str] | None = frozenset()
         self._state: trust.ProjectState | None = None
 
-    def run(self) -> None:
+    def _most_parallel(self) -> int | None:
+        return self._gate.book.limits(self._report.remote).max_parallel
+
+    def close(self) -> None:
+        """Let the catalog go."""
+        self._catalog.close()
+
+    # -------------------------------------------------------------- a whole project
+    def run(self, strange: Notes) -> None:
         """Trust, then runs, then objects; failures stand in the report.
 
+        Args:
+            strange: takes what the remote lists that cannot be a file.
+
         Raises:
-            Unreachable: the remote is gone.
+            Unreachable: the remote is gone. Stopped: the caller asked.
         """
         if not self._options.dry_run:
             Incoming(self._paths, self._remote).sweep()
+        self._catalog.catch_up(self._receipts)
+        self._know_remote(strange)
         if not self._formats_agree():
             return
         self._sync_trust()
-        erased = self._erased()
-        if erased is not None:
-            runs = self._sync_runs(erased)
-            self._sync_objects(runs, erased)
-        if not self._options.dry_run:
-            self._catalog.save()
+        if self._erased is not None:
+            self._phase("runs", self._gatherer.runs(self._erased))
+            self._phase("objects", self._gatherer.objects(self._needs()))
+        self._report.standing.add(self._gatherer.stand)
 
-    # -------------------------------------------------------------- the three phases
-    def _sync_trust(self) -> None:
-        seen = self._seen_links()
-        self._report.lost = sorted(seen - self._their_links())
-        self._phase("trust", self._read(TRUST_FOLDERS), {})
-        if not self._options.dry_run:
-            self._remember_links(seen)
-
-    def _sync_runs(self, erased: frozenset[str]) -> Inventory:
-        runs = self._read(RUN_FOLDERS)
-        before = self._report.pulled + self._report.erased
-        self._phase("runs", runs, {"erased": erased, "pruned": self._pruned()})
-        if not self._options.dry_run:
-            self._carrier.note_gone(
-                name
-                for name, cursor in list(self._catalog.cursors.items())
-                if cursor.size and name not in self._theirs and parse_name(name).subject in erased
-            )
-        changed = self._report.pulled + self._report.erased != before
-        return self._read(RUN_FOLDERS) if changed else runs
-
-    def _sync_objects(self, runs: Inventory, erased: frozenset[str]) -> None:
-        objects = self._read(OBJECT_FOLDERS)
-        if not objects.items and not any(name.startswith("objects/") for name in self._theirs):
+    def _know_remote(self, strange: Notes) -> None:
+        """By its stamps where they say that nothing changed, else by a full listing."""
+        stamps = self._stamps.listed() if self._options.stamps else frozenset()
+        if self._options.stamps and self._stamps.agree(stamps):
             return
-        state = self._state
-        cancelled = cancelled_refs(self._paths, runs, self._catalog, state) if state else {}
-        living = living_refs(runs, self._catalog, erased, cancelled)
-        name, rules = self._report.remote, self._options.rules
+        now_us = self._options.clock()
+        files = listed(self._remote, self._paths.id, "", strange)
+        self._catalog.replace_listing(((file.name, size) for file, size in files), now_us)
+        self._stamps.remember(stamps)
 
-        def decide_here(item: Item) -> Decision:
-            return decide_object(item, living.get(item.file.hash, ()), name, rules)
-
-        self._phase(
-            "objects",
-            objects,
-            {
-                "decide": decide_here,
-                "wanted": frozenset(living),
-                "condemned": self._condemned(runs, living, erased, cancelled),
-            },
-        )
-
-    def _phase(self, phase: str, found: Inventory, more: Mapping[str, object]) -> None:
-        view = self._view(phase, found, more)
-        for name, problem in found.damaged.items():
-            if not view.is_erased(parse_name(name)):
-                self._report.damaged.append(Note(name, problem.problem, problem.offset))
-        evidence = self._witness.compare(plan.questions(view), view, self._report.errors)
-        view = replace(view, evidence=evidence, marks=self._marks(view))
-        steps = plan.plan(view)
-        if self._options.dry_run:
-            self._report.steps += [plan.step_to_json(step) for step in steps]
-            self._report.lines += [str(step) for step in steps]
-        else:
-            self._carrier.carry_out(steps, _Progress(phase, steps, self._report, self._options))
-
-    def _view(self, phase: str, found: Inventory, more: Mapping[str, object]) -> View:
-        name, rules = self._report.remote, self._options.rules
-        folders = {
-            "trust": (FORMAT_FILE, "certs/", "links/"),
-            "runs": ("keys/", "runs/"),
-            "objects": ("objects/",),
-        }[phase]
-        view = View(
-            local=found.items,
-            remote={n: size for n, size in self._theirs.items() if n.startswith(folders)},
-            decide=lambda item: decide(item, name, rules),
-            tails=found.tails,
-            damaged=frozenset(found.damaged),
-            cursors=self._catalog.cursors,
-        )
-        return replace(view, **more)  # type: ignore[arg-type] # fields of View, by name
-
-    def _marks(self, view: View) -> frozenset[str]:
-        """Forks that need no copy, with those that a look at both sides finds now."""
-        view = replace(view, marks=frozenset(self._catalog.marks))
-        there, here = plan.fork_questions(view)
-        for file in there:
-            log = view.local[log_name(file.subject, file.segment)]
-            size = view.remote[file.name]
-            self._mark(file.name, partial(self._witness.inside_ours, file, size, log))
-        for item in here:
-            self._mark(item.name, partial(self._witness.inside_theirs, item))
-        return frozenset(self._catalog.marks)
-
-    def _mark(self, fork: str, is_inside: Callable[[], bool]) -> None:
-        try:
-            if is_inside():
-                self._catalog.remember_mark(fork)
-        except Unreachable:
-            raise
-        except (LocalStoreError, OSError) as problem:
-            self._report.errors.append(Note(fork, f"cannot be compared: {problem}"))
-
-    def _read(self, folders: tuple[str, ...]) -> Inventory:
-        return read_inventory(self._paths, folders, self._catalog)
-
-    # -------------------------------------------------------------- what decides
     def _formats_agree(self) -> bool:
-        """Whether both sides are of a format that we know; else nothing is touched."""
-        path, size = self._paths.root / FORMAT_FILE, self._theirs.get(FORMAT_FILE)
-        try:
-            if path.exists():
-                check_format(path.read_bytes(), self._paths.id)
-            elif size is None:
-                raise Damaged("missing")
-        except Damaged as problem:
-            self._report.damaged.append(Note(FORMAT_FILE, problem.problem))
-            return False
-        cursor = self._catalog.cursors.get(FORMAT_FILE)
-        if size is None or (cursor is not None and cursor.size == size):
-            return True
-        try:
-            name = f"projects/{self._paths.id}/{FORMAT_FILE}"
-            length = min(size, MAX_FORMAT_BYTES)
-            check_format(read_exactly(self._remote, name, 0, length), self._paths.id)
-        except Damaged as problem:
-            self._report.refused.append(Note(FORMAT_FILE, problem.problem))
-            return False
-        return True
+        there = self._gatherer.there(FORMAT_FILE)
+        facts = there.get(FORMAT_FILE, self._catalog.there_of(FORMAT_FILE))
+        return formats_agree(self._paths, self._remote, facts, self._report)
 
-    def _erased(self) -> frozenset[str] | None:
+    def _sync_trust(self) -> None:
+        seen = SeenLinks(self._paths, self._remote.id, self._report)
+        self._report.lost = seen.lost(self._catalog)
+        self._phase("trust", [self._gatherer.trust()])
+        if not self._options.dry_run:
+            seen.remember(self._catalog)
+        self._erased = self._read_erased()
+
+    def _read_erased(self) -> frozenset[str] | None:
         """Subjects whose tombstone is in force; None when nobody can tell."""
         if self._options.dry_run and not (self._paths.root / FORMAT_FILE).exists():
             return frozenset()
@@ -240,136 +149,245 @@ class ProjectSync:
             self._report.damaged.append(Note("links", problem.problem))
             return None
 
-    def _pruned(self) -> frozenset[str]:
-        """Logs that left this home on purpose; their stubs say where they are."""
-        stubs = self._paths.root / "stubs"
-        if not stubs.is_dir():
-            return frozenset()
-        return frozenset(log_name(path.parent.name, path.name) for path in stubs.glob("*/*"))
+    def _needs(self) -> Needs:
+        erased = self._erased or frozenset()
+        return Needs(self._paths, self._catalog, self._state, erased, self._options.clock())
 
-    def _condemned(
-        self,
-        runs: Inventory,
-        living: Mapping[str, object],
-        erased: frozenset[str],
-        cancelled: Mapping[RefFrame, int],
-    ) -> frozenset[str]:
-        """Objects that only erased segments refer to, or references that were cancelled some time
-        ago; none when a living log may be unknown."""
-        logs = [
-            name
-            for name in self._theirs
-            if name.endswith(".log") and parse_name(name).subject not in erased
-        ]
-        complete = all(
-            name in runs.items and runs.items[name].size >= self._theirs[name] for name in logs
-        )
-        if not complete or runs.damaged:
-            return frozenset()
-        # A home that is at it now may count on what its listing says that the remote holds.
-        settled_us = self._options.clock() - _SETTLED_US
-        old = {frame for frame, at_us in cancelled.items() if at_us <= settled_us}
-        ids = {
-            object_id
-            for name, refs in self._catalog.refs.items()
-            for frame, objects in refs.items()
-            if _is_gone(parse_name(name), frame, erased, old)
-            for object_id in objects
-        }
-        return frozenset(f"objects/{id_[:2]}/{id_}" for id_ in ids if id_ not in living)
+    # -------------------------------------------------------------- some subjects
+    def run_scope(self, subjects: frozenset[str], strange: Notes) -> None:
+        """Sync some subjects, as the remote is remembered, and what they refer to.
 
-    def _free(self, objects: frozenset[str]) -> int:
-        """Free objects here beside running writers; returns how many went."""
-        if self._state is None:
-            return 0
-        # On a network file system another machine's references may be seen late.
-        network = is_network(file_system_of(self._paths.root.resolve(), read_mounts()))
-        now_us, grace_s = self._options.clock(), GRACE_S if network else 0.0
-        return collect(self._paths, self._state, grace_s=grace_s, only=objects, now_us=now_us).freed
+        Raises:
+            Unreachable: the remote is gone. Stopped: the caller asked.
+        """
+        if not self._is_remembered() or not self._options.stamps:
+            self.run(strange)
+            return
+        self._catalog.catch_up(self._receipts)
+        if LINKS in subjects:
+            self._sync_trust()
+        else:
+            self._erased = self._read_erased()
+        if self._erased is None:
+            return
+        chosen = subjects - {LINKS}
+        self._phase("runs", [self._gatherer.subjects(chosen, self._erased)])
+        ids = set().union(*(self._catalog.objects_of(subject) for subject in chosen))
+        if ids:
+            self._phase("objects", self._gatherer.objects(self._needs(), only=ids))
 
-    # -------------------------------------------------------------- rollback
-    def _their_links(self) -> set[str]:
-        return {name[6:] for name in self._theirs if name.startswith("links/")}
+    def _is_remembered(self) -> bool:
+        age_us = self._options.clock() - self._catalog.listed_us
+        return self._catalog.there_of(FORMAT_FILE).acked > 0 and 0 <= age_us < DAY_US
 
-    def _seen_file(self) -> Path:
-        return self._paths.trust / f"{self._remote.id}.json"
+    def run_urgent(self, subjects: frozenset[str]) -> None:
+        """Let the new frames of some subjects leave now, one after the other, in this thread."""
+        if self._erased is None:
+            return
+        part = self._gatherer.subjects(subjects - {LINKS}, self._erased)
+        progress = Progress("runs", self._report, self._options)
+        progress.plan(part.steps)
+        for task in self._tasks(part.steps, {step.name: part for step in part.steps}):
+            self._done(task(), progress)
+        self.flush()
 
-    def _seen_links(self) -> set[str]:
-        """Links that this remote was seen to hold."""
+    # -------------------------------------------------------------- one phase
+    def _phase(self, phase: str, parts: Iterable[Part]) -> None:
+        batch: list[Part] = []
+        progress = Progress(phase, self._report, self._options)
+        for part in parts:
+            batch.append(part)
+            self._gate.look()
+            if sum(len(one.steps) for one in batch) >= _BATCH_STEPS:
+                self._act(batch, progress)
+                batch = []
+        self._act(batch, progress)
+
+    def _act(self, batch: list[Part], progress: Progress) -> None:
+        steps = plan.in_order(step for part in batch for step in part.steps)
+        if self._options.dry_run:
+            self._tell(steps, batch)
+            return
+        owners = {step.name: part for part in batch for step in part.steps}
+        progress.plan(steps)
         try:
-            raw = json.loads(self._seen_file().read_text("utf-8"))
-            return {link for link in raw["links"] if isinstance(link, str)}
-        except FileNotFoundError:
-            return set()
-        except (ValueError, KeyError, TypeError) as error:
-            self._report.damaged.append(Note(f"trust/{self._seen_file().name}", str(error)))
-            return set()
+            if any(map(plan.changes_remote, steps)):
+                self._stamps.open()
+            for _, stage in groupby(steps, plan.stage):
+                self._carry_out(list(stage), owners, progress)
+            self._free_objects()
+        except Exception:
+            self.flush()  # what was acknowledged is so whatever comes
+            raise
+        for part in batch:
+            self._finish(part)
+        self.flush()
 
-    def _remember_links(self, seen: set[str]) -> None:
-        own = {path.name for path in self._paths.links.glob("[0-9a-f]*")}
-        now = {link for link in own if f"links/{link}" in self._catalog.cursors} | (seen & own)
-        if now != seen and own:
-            replace_file(self._seen_file(), json.dumps({"links": sorted(now)}).encode())
-
-
-def _is_gone(file: FileName, frame: int, erased: frozenset[str], old: set[RefFrame]) -> bool:
-    return file.subject in erased or RefFrame(file.subject, file.segment, frame) in old
-
-
-class _Progress:
-    """Turns steps that are done into events."""
-
-    def __init__(
-        self, phase: str, steps: list[Step], report: ProjectReport, options: Options
-    ) -> None:
-        self._phase, self._report, self._options = phase, report, options
-        self._items, self._bytes = len(steps), sum(map(_weight, steps))
-        self._done_items = self._done_bytes = 0
-
-    def __call__(self, step: Step) -> None:
-        self._done_items += 1
-        self._done_bytes += _weight(step)
-        if self._options.on_event is not None:
-            self._options.on_event(
-                Event(
-                    remote=self._report.remote,
-                    project=self._report.project,
-                    phase=self._phase,
-                    done_items=self._done_items,
-                    planned_items=self._items,
-                    done_bytes=self._done_bytes,
-                    planned_bytes=self._bytes,
-                )
+    def _carry_out(self, steps: list[Step], owners: Mapping[str, Part], progress: Progress) -> None:
+        crew = self._options.crew(self._width.most)
+        try:
+            carry_out(
+                self._tasks(steps, owners),
+                crew,
+                self._width,
+                partial(self._done, progress=progress),
+                self._between,
             )
+        finally:
+            crew.close()
+
+    def _tasks(
+        self, steps: Iterable[Step], owners: Mapping[str, Part]
+    ) -> Iterator[Callable[[], Outcome]]:
+        for step in steps:
+            reason = self._reason_to_wait(step)
+            if reason:
+                self._failed.add(step.name)
+                self._report.errors.append(Note(step.name, reason))
+            else:
+                check = self._permit(step, owners[step.name])
+                yield partial(self._carrier.carry_out, step, check)
+
+    def _reason_to_wait(self, step: Step) -> str:
+        if self._full and plan.pushes(step):
+            return "the remote takes no more"
+        count, last_us = self._failures.get(step.name, (0, 0))
+        rests = 0 <= self._options.clock() - last_us < _REST_US
+        if count >= _TRIES and rests and not self._options.manual:
+            return f"failed {count} times in a row; left alone for an hour"
+        return ""
+
+    def _permit(self, step: Step, part: Part) -> Callable[[], None]:
+        item = part.items.get(step.name)
+        if item is None or not plan.pushes(step):
+            return self._gate.look
+        return Permit(self._gate, self._paths, partial(part.decide, item)).check
+
+    def _between(self) -> None:
+        """What is urgent goes before what is large."""
+        self._gate.look()
+        now_us = self._options.clock()
+        if self._options.urgent is None or abs(now_us - self._asked_us) < _URGENT_US:
+            return
+        self._asked_us = now_us
+        urgent = dict(self._options.urgent())
+        own = urgent.pop(self._paths.id, frozenset())
+        if own:
+            self.run_urgent(own)
+        if urgent:
+            self._elsewhere(urgent)
+
+    # -------------------------------------------------------------- what was done
+    def _done(self, out: Outcome, progress: Progress) -> None:
+        """Write down what a step did.
+
+        Raises:
+            Unreachable, Stopped: as the step says.
+        """
+        report, name = self._report, out.step.name
+        for count in ("pushed", "pushed_bytes", "pulled", "pulled_bytes", "erased"):
+            setattr(report, count, getattr(report, count) + getattr(out, count))
+        for where, note in out.notes:
+            getattr(report, where).append(note)
+        for changed, size in out.sizes.items():
+            self._catalog.set_size(changed, size)
+        if out.unneeded:
+            self._unneeded.add(out.unneeded)
+        self._full = self._full or out.full
+        self._judge(out)
+        self._note_receipts(out.lines, out.pushed_bytes + out.pulled_bytes)
+        progress.done(out.step)
+        if out.ended is not None:
+            raise out.ended
+        if not out.failed and name in self._failures:
+            del self._failures[name]
+            self._catalog.forget_failure(name)
+
+    def _judge(self, out: Outcome) -> None:
+        if out.failed:
+            self._failed.add(out.step.name)
+        if out.busy or isinstance(out.ended, RemoteError):
+            self._width.complained()
+        elif plan.weight(out.step):
+            self._width.went_well()
+        held = any(where == "held" for where, _ in out.notes)
+        if out.failed and out.ended is None and not out.full and not held:
+            count, _ = self._failures.get(out.step.name, (0, 0))
+            self._failures[out.step.name] = (count + 1, self._options.clock())
+            self._catalog.remember_failure(out.step.name, self._options.clock())
+
+    def _finish(self, part: Part) -> None:
+        """Remember a part with which nothing is left to do; read once more what has changed."""
+        for name in part.gone:
+            self._note_receipts([Line(name, 0, EMPTY_SHA256, self._options.clock())], 0)
+        stand = self._report.standing
+        moved = False
+        for step in part.steps:
+            if isinstance(step, plan.Hold):
+                stand.hold(step.reason, 1, step.size)
+            elif step.name in self._failed and plan.pushes(step):
+                stand.behind.add(1, plan.weight(step))
+            moved = moved or isinstance(step, _CHANGES_HERE)
+        if moved and part.referrers is None:
+            self._gatherer.relook(part)
+        failed = any(step.name in self._failed for step in part.steps)
+        if not part.name:
+            return
+        if part.clean and not failed and not moved:
+            self._catalog.settle(part.name, part.facts())
+        else:
+            self._catalog.unsettle(part.name)
+
+    def _free_objects(self) -> None:
+        """Free objects here beside running writers."""
+        if self._unneeded and self._state is not None:
+            gone, self._unneeded = frozenset(self._unneeded), set()
+            # On a network file system another machine's references may be seen late.
+            network = is_network(file_system_of(self._paths.root.resolve(), read_mounts()))
+            grace_s, now_us = GRACE_S if network else 0.0, self._options.clock()
+            try:
+                found = collect(self._paths, self._state, grace_s=grace_s, only=gone, now_us=now_us)
+                self._report.erased += found.freed
+            except (LocalStoreError, OSError) as problem:
+                self._report.errors.append(Note("objects", str(problem)))
+
+    # -------------------------------------------------------------- receipts
+    def _note_receipts(self, lines: Iterable[Line], moved_bytes: int) -> None:
+        self._lines += lines
+        self._unwritten_bytes += moved_bytes
+        if len(self._lines) >= BATCH_LINES or self._unwritten_bytes >= _BATCH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Make the receipts durable, then the cursors that follow from them."""
+        if self._lines:
+            self._receipts.append(self._lines)
+            self._lines, self._unwritten_bytes = [], 0
+            self._catalog.catch_up(self._receipts)
+        self._catalog.save()
+
+    def settle(self) -> None:
+        """Tell the other replicas what there is now.
+
+        Raises:
+            Unreachable, RemoteError: the remote did not take it; the open stamp stays.
+        """
+        if self._options.dry_run or not self._options.stamps:
+            return
+        if not self._catalog.stamps() and self._catalog.there_of(FORMAT_FILE).size > 0:
+            self._stamps.open()  # nobody has one yet: without, it is listed each time
+        self._stamps.settle()
+
+    # -------------------------------------------------------------- dry runs
+    def _tell(self, steps: Iterable[Step], batch: Iterable[Part]) -> None:
+        items = {name: item for part in batch for name, item in part.items.items()}
+        for step in steps:
+            item = items.get(step.name)
+            number = item.data_class if item is not None else 0
+            known = number in DataClass._value2member_map_
+            word = DataClass(number).name.lower() if known else ""
+            self._report.steps.append(plan.step_to_json(step, word))
+            self._report.lines.append(str(step))
 
 
-def _weight(step: Step) -> int:
-    """Bytes that a step moves."""
-    match step:
-        case plan.PushCreate(_, size) | plan.PullCreate(_, size) | plan.Heal(_, size):
-            return size
-        case plan.PushAppend(_, offset, size) | plan.PullAppend(_, offset, size):
-            return size - offset
-        case plan.Fork(_, _, push_size, _, pull_size):
-            return push_size + pull_size
-        case _:
-            return 0
-
-
-def is_genuine(remote: Remote, project: str, files: Mapping[str, int]) -> bool:
-    """Whether a remote holds the genesis link that a project's id is the hash of."""
-    links = [name for name in files if name.startswith("links/")]
-    for name in links[:_MAX_LINKS_ASKED]:
-        size = files[name]
-        if size <= MAX_BYTES[FileKind.LINK]:
-            with contextlib.suppress(LocalStoreError):
-                raw = read_exactly(remote, f"projects/{project}/{name}", 0, size)
-                if trust.project_id(raw).hex() == project:
-                    return True
-    return False
-
-
-def _node_folder() -> Path:
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("localstore", appauthor=False))
+_CHANGES_HERE: Final = (plan.PullCreate, plan.PullAppend, plan.Fork, plan.EraseLocal)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 EMPTY_SHA256: Final = hashlib.sha256().hexdigest()  # with size 0: the remote says it is gone
 BATCH_LINES: Final = 64  # one fsync for so many; what a crash loses is asked for again
+_PIECE_BYTES: Final = 1 << 20
+_LAST_BYTES: Final = 2048  # a line has some 250
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -49,19 +51,40 @@ class ReceiptFile:
         """Where the receipts of a remote stand."""
         return cls(paths.receipts / f"{remote_id}.jsonl")
 
-    def read_from(self, offset: int) -> tuple[list[Line], int]:
-        """The lines from byte `offset` on, and the offset after the last whole one.
+    def size(self) -> int:
+        """Bytes of the file; 0 where there is none."""
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def batches(self, offset: int = 0) -> Iterator[tuple[list[Line], int]]:
+        """The lines from byte `offset` on, some at a time, each time with the offset after them.
 
         A line that cannot be read is passed over: its file will be asked for again.
         """
         try:
-            with self.path.open("rb") as file:
-                file.seek(offset)
-                data = file.read()
+            file = self.path.open("rb")
         except FileNotFoundError:
-            return [], 0
-        whole = data[: data.rfind(b"\n") + 1]
-        return list(_lines(whole)), offset + len(whole)
+            return
+        with file:
+            file.seek(offset)
+            rest = b""
+            while piece := file.read(_PIECE_BYTES):
+                whole, end, rest = (rest + piece).rpartition(b"\n")
+                if end:
+                    offset += len(whole) + 1
+                    yield list(_lines(whole)), offset
+
+    def last_us(self) -> int | None:
+        """When the last receipt was written, Unix µs."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(max(0, self.size() - _LAST_BYTES))
+                lines = list(_lines(file.read()))
+        except FileNotFoundError:
+            return None
+        return lines[-1].at_us if lines else None
 
     def append(self, lines: list[Line]) -> int:
         """Write lines down, durable on return; returns the size of the file after them."""

@@ -14,12 +14,14 @@ from localstore.durable import make_folder, replace_file, sync_folder
 from localstore.errors import Damaged, LocalStoreError
 from localstore.format.segment import decode_header, scan_frames
 from localstore.layout import FileKind, FileName, HomePaths, ProjectPaths, parse_name
+from localstore.pruned import object_stub
 from localstore.remotes import read_remotes
 from localstore.store.references import References
 from localstore.trust import read_project
 from localstored.incoming import Incoming
-from localstored.listing import read_listing
+from localstored.listing import listed
 from localstored.remotes import open_remote
+from localstored.report import Notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -100,9 +102,8 @@ def repair_home(
             continue
         try:
             remote = open_remote(entry)
-            listing = read_listing(remote)
             for project in paths.all_projects():
-                files = listing.projects.get(project.id, {})
+                files = {file.name: size for file, size in listed(remote, project.id, "", Notes())}
                 wanted = bad.setdefault(project.id, set())
                 _Repair(project, name, remote, files, report).run(wanted)
         except (LocalStoreError, OSError) as problem:
@@ -170,7 +171,11 @@ class _Repair:
         references.look(erased)
         names = (f"objects/{one[:2]}/{one}" for one in references.needed(state, erased))
         return sorted(
-            name for name in names if name in self._files and not self._paths.file(name).exists()
+            name
+            for name in names
+            if name in self._files
+            and not self._paths.file(name).exists()
+            and object_stub(self._paths, name[-64:]) is None
         )
 
     def _heal(self, name: str) -> bool:

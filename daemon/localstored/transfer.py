@@ -1,155 +1,199 @@
-"""Carries out a plan's steps. Holds no ifs about policy; one bad file never stops the others.
+"""Carries out steps. Holds no ifs about policy; one bad file never stops the others.
 
 A push is claimed only when the remote, asked to look at its bytes, confirms that they are ours. It
 may be killed at any byte: what the remote holds then is the beginning of what we have, and the next
-push goes on from there.
+push goes on from there. A step is carried out in any thread, and says what it did in an `Outcome`.
 """
 
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, assert_never
 
 from localstore.durable import sync_folder
 from localstore.errors import Conflict, Damaged, LocalStoreError, Refused
 from localstore.layout import FileKind, FileName, parse_name
 from localstored import plan
+from localstored.catalog import ABSENT, UNKNOWN
+from localstored.gate import Withheld
 from localstored.incoming import Incoming
-from localstored.receipts import BATCH_LINES, EMPTY_SHA256, Line
-from localstored.remotes.base import MAX_PIECE_BYTES, Unreachable
+from localstored.receipts import EMPTY_SHA256, Line
+from localstored.remotes.base import MAX_PIECE_BYTES, Busy, Full, Stopped, Unreachable
 from localstored.report import Note
 from localstored.verify import check_file, sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from pathlib import Path
     from typing import BinaryIO
 
     from localstore.layout import ProjectPaths
-    from localstored.catalog import Catalog
     from localstored.plan import Step
-    from localstored.receipts import ReceiptFile
     from localstored.remotes.base import Remote
-    from localstored.report import ProjectReport
 
 _TRIES: Final = 4  # another sync of this home may push the same file; each time it got further
 
 
+@dataclass(slots=True)
+class Outcome:
+    """What one step did.
+
+    Attributes:
+        lines: what the remote acknowledged. sizes: what it has now, by name; see `catalog`.
+        pushed, pulled, erased: files. pushed_bytes, pulled_bytes: bytes.
+        notes: (list of the report, note). failed: it has to be tried again.
+        busy, full: what the remote complained of.
+        ended: the sync with this remote is over.
+        unneeded: id of an object that may be freed here.
+    """
+
+    step: Step
+    lines: list[Line] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=dict)
+    pushed: int = 0
+    pushed_bytes: int = 0
+    pulled: int = 0
+    pulled_bytes: int = 0
+    erased: int = 0
+    notes: list[tuple[str, Note]] = field(default_factory=list)
+    failed: bool = False
+    busy: bool = False
+    full: bool = False
+    ended: Unreachable | Stopped | None = None
+    unneeded: str = ""
+
+    def note(self, where: str, reason: str, offset: int | None = None) -> None:
+        """Something that a person should know of."""
+        self.notes.append((where, Note(self.step.name, reason, offset)))
+
+
 class Carrier:
-    """Moves files between one project and one remote, and writes down what happened."""
+    """Moves files between one project and one remote. Safe for many threads."""
 
-    def __init__(
-        self,
-        paths: ProjectPaths,
-        remote: Remote,
-        catalog: Catalog,
-        receipts: ReceiptFile,
-        report: ProjectReport,
-        clock: Callable[[], int],
-        free: Callable[[frozenset[str]], int],
-    ) -> None:
-        """`free` frees objects (ids in hex) here, as far as nothing needs them; counts them."""
-        self._paths, self._remote, self._report = paths, remote, report
-        self._catalog, self._receipts, self._clock = catalog, receipts, clock
-        self._incoming, self._free = Incoming(paths, remote), free
-        self._lines: list[Line] = []
-        self._unneeded: set[str] = set()
+    def __init__(self, paths: ProjectPaths, remote: Remote, clock: Callable[[], int]) -> None:
+        self._paths, self._remote, self._clock = paths, remote, clock
+        self._incoming = Incoming(paths, remote)
 
-    def carry_out(self, steps: Iterable[Step], on_step: Callable[[Step], None]) -> None:
-        """Carry out steps in order; what fails stands in the report.
+    def carry_out(self, step: Step, check: Callable[[], None]) -> Outcome:
+        """Carry out one step.
 
-        Raises:
-            Unreachable: the remote is gone; what was done until then is written down.
+        Args:
+            check: is called before the step and between its pieces; may raise Stopped, Withheld.
         """
+        out = Outcome(step)
         try:
-            for step in steps:
-                self._try(step)
-                on_step(step)
-            self._free_objects()
-        finally:
-            self.flush()
-
-    def _try(self, step: Step) -> None:
-        pulls = isinstance(step, plan.PullCreate | plan.PullAppend | plan.Fork)
-        try:
-            self._do(step)
-        except Unreachable:
-            raise
-        except Damaged as problem:
-            # Our own damage stands in the inventory or shows when a file is about to leave.
-            notes = self._report.refused if pulls else self._report.damaged
-            notes.append(Note(step.name, problem.problem, problem.offset))
-        except Refused as problem:
-            self._report.refused.append(Note(step.name, str(problem)))
+            check()
+            self._do(step, out, check)
+        except (Unreachable, Stopped) as problem:
+            out.ended, out.failed = problem, True
+        except Withheld as problem:
+            out.note("held", problem.held.reason)
+            out.failed = True
         except (LocalStoreError, OSError) as problem:
-            self._report.errors.append(Note(step.name, str(problem)))
+            out.failed = True
+            out.busy, out.full = isinstance(problem, Busy), isinstance(problem, Full)
+            _sort_in(out, problem)
+        if out.failed and plan.changes_remote(step):
+            out.sizes[_name_there(step)] = UNKNOWN
+        return out
 
-    def _do(self, step: Step) -> None:  # noqa: C901 - one flat table of all steps
+    def _do(self, step: Step, out: Outcome, check: Callable[[], None]) -> None:  # noqa: C901 - one flat table of all steps
         match step:
             case plan.PushCreate(name, size):
-                self._push(name, name, size, None)
+                self._push(name, name, size, None, out, check)
             case plan.PushAppend(name, offset, size):
-                self._push(name, name, size, offset)
+                self._push(name, name, size, offset, out, check)
             case plan.PullCreate(name, size):
-                self._pulled(name, self._incoming.create(name, parse_name(name), size), 0)
+                whole = self._incoming.create(name, parse_name(name), size, check)
+                self._pulled(name, whole, 0, out)
             case plan.PullAppend(name, offset, size):
-                self._pulled(name, self._incoming.append(parse_name(name), offset, size), offset)
+                whole = self._incoming.append(parse_name(name), offset, size, check)
+                self._pulled(name, whole, offset, out)
             case plan.Fork():
-                self._fork(step)
+                self._fork(step, out, check)
             case plan.Heal(name, size):
                 self._check_own(name)
-                self._remote.delete(self._incoming.remote_name(name))
-                self._push(name, name, size, None)
+                self._remote.delete(self._there(name))
+                self._push(name, name, size, None, out, check)
             case plan.Settle(name, size, sha256):
-                self._note_receipt(name, size, sha256)
+                self._acknowledged(name, size, sha256, out)
             case plan.EraseRemote(name):
-                self._remote.delete(self._incoming.remote_name(name))
-                self._note_receipt(name, 0, EMPTY_SHA256)
-                self._report.erased += 1
+                self._remote.delete(self._there(name))
+                self._acknowledged(name, 0, EMPTY_SHA256, out)
+                out.sizes[name], out.erased = ABSENT, 1
             case plan.EraseLocal(name):
-                self._erase(parse_name(name))
-            case plan.Hold(name, reason):
-                self._report.held.append(Note(name, reason))
-            case plan.Refuse(name, reason):
+                self._erase(parse_name(name), out)
+            case plan.Hold(_, reason):
+                out.note("held", reason)
+            case plan.Refuse(_, reason):
                 raise Refused(reason)
             case _:
                 assert_never(step)
 
-    def _fork(self, step: plan.Fork) -> None:
-        self._report.forks.append(Note(step.name, str(step)))
+    def _fork(self, step: plan.Fork, out: Outcome, check: Callable[[], None]) -> None:
+        out.note("forks", str(step))
         if step.push_as:
-            self._push(step.name, step.push_as, step.push_size, None)
+            self._push(step.name, step.push_as, step.push_size, None, out, check)
         if step.pull_as:
-            self._incoming.create(step.name, parse_name(step.pull_as), step.pull_size)
-            self._report.pulled += 1
-            self._report.pulled_bytes += step.pull_size
+            self._incoming.create(step.name, parse_name(step.pull_as), step.pull_size, check)
+            out.pulled += 1
+            out.pulled_bytes += step.pull_size
+
+    def _there(self, name: str) -> str:
+        return f"projects/{self._paths.id}/{name}"
 
     # -------------------------------------------------------------- out
-    def _push(self, name: str, as_name: str, size: int, start: int | None) -> None:
-        """Bring the first `size` bytes of a file to the remote, of which it has `start`."""
-        path = self._paths.file(name)
-        self._check_own(name)
-        with path.open("rb") as source:
-            self._report.pushed_bytes += self._send(source, path, as_name, size, start)
-        self._acknowledge(path, as_name, size)
-        self._report.pushed += 1
+    def _push(
+        self,
+        name: str,
+        as_name: str,
+        size: int,
+        start: int | None,
+        out: Outcome,
+        check: Callable[[], None],
+    ) -> None:
+        """Bring the first `size` bytes of a file to the remote, of which it has `start`.
 
-    def _check_own(self, name: str) -> None:
+        Raises:
+            Conflict: the remote does not confirm our bytes.
+        """
+        path, there = self._paths.file(name), self._there(as_name)
+        sha256 = self._check_own(name)
+        out.pushed_bytes += self._send(path, there, size, start, check)
+        if not self._remote.confirm(there, size, path):
+            if parse_name(as_name).kind is not FileKind.OBJECT:
+                raise Conflict("the remote does not confirm the bytes that it was sent")
+            # What stood there was not the beginning of this object: nobody can want it.
+            self._remote.delete(there)
+            out.pushed_bytes += self._send(path, there, size, None, check)
+            if not self._remote.confirm(there, size, path):
+                raise Conflict("the remote does not confirm the bytes that it was sent")
+        out.sizes[as_name], out.pushed = size, out.pushed + 1
+        self._acknowledged(as_name, size, sha256 or sha256_of(path, size), out)
+
+    def _check_own(self, name: str) -> str:
+        """Hold a file of ours against its name; its SHA-256 where that was computed on the way."""
         file = parse_name(name)
         if file.kind is not FileKind.LOG:
             check_file(self._paths.file(name), file, self._paths.id)
+        return file.hash if file.kind is FileKind.OBJECT else ""
 
-    def _send(self, source: BinaryIO, path: Path, name: str, size: int, start: int | None) -> int:
+    def _send(
+        self, path: Path, there: str, size: int, start: int | None, check: Callable[[], None]
+    ) -> int:
         """Returns how many bytes were sent."""
-        there = self._incoming.remote_name(name)
-        for _ in range(_TRIES):
-            try:
-                return self._send_from(source, there, size, start)
-            except Conflict:
-                start = self._agreed(path, there, size)
+        with path.open("rb") as source:
+            for _ in range(_TRIES):
+                try:
+                    return self._send_from(source, there, size, start, check)
+                except Conflict:
+                    start = self._agreed(path, there, size)
         raise Conflict("somebody else keeps writing to it on the remote")
 
-    def _send_from(self, source: BinaryIO, there: str, size: int, start: int | None) -> int:
+    def _send_from(
+        self, source: BinaryIO, there: str, size: int, start: int | None, check: Callable[[], None]
+    ) -> int:
         source.seek(start or 0)
         at = start or 0
         while at < size or start is None:
@@ -162,6 +206,8 @@ class Carrier:
             else:
                 self._remote.append(there, at, piece)
             at += len(piece)
+            if at < size:
+                check()
         return max(0, at - (start or 0))
 
     def _agreed(self, path: Path, there: str, size: int) -> int | None:
@@ -178,61 +224,40 @@ class Carrier:
             raise Conflict("the remote holds other bytes under this name")
         return both
 
-    def _acknowledge(self, path: Path, name: str, size: int) -> None:
-        """Let the remote look at what it has, and believe nothing else.
-
-        Raises:
-            Conflict: the remote does not hold our bytes.
-        """
-        there = self._incoming.remote_name(name)
-        if not self._remote.confirm(there, size, path):
-            raise Conflict("the remote does not confirm the bytes that it was sent")
-        self._note_receipt(name, size, sha256_of(path, size))
+    def _acknowledged(self, name: str, size: int, sha256: str, out: Outcome) -> None:
+        out.lines.append(Line(name, size, sha256, self._clock()))
 
     # -------------------------------------------------------------- in
-    def _pulled(self, name: str, size: int, before: int) -> None:
+    def _pulled(self, name: str, size: int, before: int, out: Outcome) -> None:
         if size == before:
             return
-        self._report.pulled += 1
-        self._report.pulled_bytes += size - before
-        self._note_receipt(name, size, sha256_of(self._paths.file(name), size))
+        out.pulled, out.pulled_bytes = 1, size - before
+        self._acknowledged(name, size, sha256_of(self._paths.file(name), size), out)
 
-    def _erase(self, file: FileName) -> None:
+    def _erase(self, file: FileName, out: Outcome) -> None:
         if file.kind is FileKind.OBJECT:
-            self._unneeded.add(file.hash)  # all at once, when nobody has named them meanwhile
+            out.unneeded = file.hash  # all at once, when nobody has named them meanwhile
             return
         path = self._paths.file(file.name)
         path.unlink(missing_ok=True)
-        sync_folder(path.parent)
+        with contextlib.suppress(FileNotFoundError):  # its last file went at the same moment
+            sync_folder(path.parent)
         if path.parent.parent != self._paths.root:
             with contextlib.suppress(OSError):
                 path.parent.rmdir()  # a subject's folder; not empty until its last file is gone
-        self._report.erased += 1
+        out.erased = 1
 
-    def _free_objects(self) -> None:
-        if self._unneeded:
-            gone, self._unneeded = frozenset(self._unneeded), set()
-            try:
-                self._report.erased += self._free(gone)
-            except (LocalStoreError, OSError) as problem:
-                self._report.errors.append(Note("objects", str(problem)))
 
-    # -------------------------------------------------------------- receipts
-    def note_gone(self, names: Iterable[str]) -> None:
-        """Write down that the remote has erased files: another home asked it to."""
-        for name in names:
-            self._note_receipt(name, 0, EMPTY_SHA256)
-        self.flush()
+def _name_there(step: Step) -> str:
+    return step.push_as or step.name if isinstance(step, plan.Fork) else step.name
 
-    def _note_receipt(self, name: str, size: int, sha256: str) -> None:
-        self._lines.append(Line(name, size, sha256, self._clock()))
-        if len(self._lines) >= BATCH_LINES:
-            self.flush()
 
-    def flush(self) -> None:
-        """Make the receipts durable, then the cursors that follow from them."""
-        if self._lines:
-            self._receipts.append(self._lines)
-            self._lines = []
-            self._catalog.catch_up(self._receipts)
-        self._catalog.save()
+def _sort_in(out: Outcome, problem: LocalStoreError | OSError) -> None:
+    pulls = isinstance(out.step, plan.PullCreate | plan.PullAppend | plan.Fork)
+    if isinstance(problem, Damaged):
+        # Our own damage stands in the inventory or shows when a file is about to leave.
+        out.note("refused" if pulls else "damaged", problem.problem, problem.offset)
+    elif isinstance(problem, Refused):
+        out.note("refused", str(problem))
+    else:
+        out.note("errors", str(problem))

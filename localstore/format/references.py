@@ -157,7 +157,7 @@ def needed(logs: Iterable[LogRefs], cancelled: Iterable[RefFrame] = ()) -> dict[
     """
     logs = list(logs)
     gone = set(cancelled)
-    gone -= _ambiguous(logs, gone)
+    gone -= ambiguous(logs, gone)
     out: dict[str, list[str]] = {}
     for log in logs:
         for index, ids in log.refs.items():
@@ -170,7 +170,7 @@ def needed(logs: Iterable[LogRefs], cancelled: Iterable[RefFrame] = ()) -> dict[
     return out
 
 
-def _ambiguous(logs: Iterable[LogRefs], cancelled: set[RefFrame]) -> set[RefFrame]:
+def ambiguous(logs: Iterable[LogRefs], cancelled: set[RefFrame]) -> set[RefFrame]:
     """REF frames that stand with other objects in another version of their log."""
     seen: dict[RefFrame, frozenset[str]] = {}
     out = set()

@@ -9,8 +9,8 @@ import pytest
 
 from localstore.layout import HomePaths
 from localstored.engine import sync_home, sync_remote
-from localstored.project import Options
 from localstored.report import SyncReport
+from localstored.session import Options
 from tests.sync.makers import NOW_US, TAG, with_remote
 
 if TYPE_CHECKING:
@@ -31,10 +31,11 @@ def sync(home: Path, **words: object) -> SyncReport:
     return sync_home(home, **{**options, **words})  # type: ignore[arg-type]
 
 
-def sync_with(home: Path, remote: Remote) -> SyncReport:
+def sync_with(home: Path, remote: Remote, **words: object) -> SyncReport:
     """Sync a home with one remote that is in no file."""
     report = SyncReport()
-    options = Options(clock=lambda: NOW_US, recipients=frozenset({TAG}))
+    given = {"clock": lambda: NOW_US, "recipients": frozenset({TAG}), **words}
+    options = Options(**given)  # type: ignore[arg-type]
     sync_remote(HomePaths(home), "remote", remote, options, report)
     return report
 

@@ -60,12 +60,25 @@ class Around:
 
 
 class Counting(Around):
-    """Counts calls by the name of the method, and keeps the order of what was written."""
+    """Counts calls by the name of the method, and keeps the order of what was written.
+
+    What is about stamps is counted by itself, and so are listings.
+    """
 
     def __init__(self, inner: Remote) -> None:
         super().__init__(inner)
         self.calls: Counter[str] = Counter()
+        self.stamps: Counter[str] = Counter()
+        self.listed: list[str] = []
         self.written: list[str] = []
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        self.listed.append(prefix)
+        yield from super().list(prefix)
+
+    def have(self, names: Collection[str]) -> Mapping[str, int]:
+        self.calls["have"] += 1
+        return super().have(names)
 
     @property
     def writes(self) -> int:
@@ -80,8 +93,11 @@ class Counting(Around):
         return super().digest(name, length)
 
     def create(self, name: str, data: bytes) -> None:
-        self.calls["create"] += 1
-        self.written.append(name)
+        if "/stamps/" in name:
+            self.stamps["create"] += 1
+        else:
+            self.calls["create"] += 1
+            self.written.append(name)
         super().create(name, data)
 
     def append(self, name: str, offset: int, data: bytes) -> None:
@@ -90,7 +106,7 @@ class Counting(Around):
         super().append(name, offset, data)
 
     def delete(self, name: str) -> None:
-        self.calls["delete"] += 1
+        (self.stamps if "/stamps/" in name else self.calls)["delete"] += 1
         super().delete(name)
 
     def confirm(self, name: str, length: int, source: Path) -> bool:

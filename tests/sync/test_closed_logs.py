@@ -34,7 +34,7 @@ def test_frames_that_a_remote_adds_behind_a_final_head_are_refused_and_named(
         path.chmod(0o600)
         path.write_bytes(path.read_bytes() + encode_ref([bytes(32)], 9))
 
-    report = sync_home(home)
+    report = sync_home(home, relist=True)
 
     assert not report.ok
     assert "behind the writer's final head" in str(report.to_json())

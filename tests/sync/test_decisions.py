@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from localstore.errors import AlreadyExists, BadSetting, LocalStoreError, NotFound, RemoteError
 from localstore.layout import ProjectPaths, parse_name
+from localstore.policy.rules import RuleRef
 from localstore.remotes import add_remote, claim_folder, read_remotes, remove_remote
 from localstored import plan
-from localstored.catalog import Catalog, Cursor, catalog_path, file_system_of, is_network
+from localstored.catalog import Catalog, There
 from localstored.inventory import Item
+from localstored.place import catalog_path, file_system_of, is_network
 from localstored.plan import Differs, Evidence, Same, View, questions
 from localstored.policy import Decision, Held, Leaves
 
@@ -22,6 +25,7 @@ LINK = f"links/{'44' * 32}"
 SLOT = f"keys/{S}/{H}-{G}"
 OBJECT = f"objects/55/{'55' * 32}"
 FORK = f"runs/{S}/{G}-{H}.fork"
+RULE = RuleRef("built-in", "", "console")
 
 
 def item(name: str, size: int = 10, data_class: int = 0, tag: str = "00" * 16) -> Item:
@@ -40,14 +44,14 @@ def view(
     **more: object,
 ) -> View:
     def decision(_: Item) -> Decision:
-        return Held("it stays") if held else Leaves()
+        return Held("it stays", RULE) if held else Leaves(RULE)
 
     return View(
         local={n: Item(parse_name(n), size, 1, live=live) for n, size in mine.items()},
         remote=theirs,
         decide=decision,
         evidence=evidence or {},
-        cursors={name: Cursor(size, "aa") for name, size in (cursors or {}).items()},
+        cursors=cursors or {},
         **more,  # type: ignore[arg-type]
     )
 
@@ -56,7 +60,7 @@ def view(
     ("given", "want"),
     [
         (view({LOG: 10}, {}), [plan.PushCreate(LOG, 10)]),
-        (view({LOG: 10}, {}, held=True), [plan.Hold(LOG, "it stays")]),
+        (view({LOG: 10}, {}, held=True), [plan.Hold(LOG, "it stays", 10, str(RULE))]),
         (view({}, {LOG: 10}), [plan.PullCreate(LOG, 10)]),
         (view({}, {LOG: 10}, pruned=frozenset({LOG})), []),
         (view({LOG: 10}, {LOG: 10}, cursors={LOG: 10}), []),
@@ -75,20 +79,20 @@ def view(
         ),
         (
             view({LOG: 12, FORK: 9}, {LOG: 9}, evidence={LOG: Differs("aa" * 16, H)}, held=True),
-            [plan.Hold(FORK, "it stays")],
+            [plan.Hold(FORK, "it stays", 9, str(RULE))],
         ),
         (view({LINK: 9}, {LINK: 8}, evidence={LINK: Differs("", "")}), [plan.Heal(LINK, 9)]),
         (view({LINK: 9}, {LINK: 99}, evidence={LINK: Same("cc")}), [plan.Heal(LINK, 9)]),
         (view({LOG: 10}, {}, damaged=frozenset({LOG})), []),
         (view({}, {LOG: 10}, damaged=frozenset({LOG})), []),
         (view({}, {OBJECT: 10}), []),
-        (view({}, {OBJECT: 9}, wanted=frozenset({"55" * 32})), [plan.PullCreate(OBJECT, 9)]),
+        (view({}, {OBJECT: 9}, wanted=frozenset({OBJECT})), [plan.PullCreate(OBJECT, 9)]),
         (
             view({LOG: 10}, {LOG: 10, SLOT: 5}, erased=frozenset({S})),
             [plan.EraseRemote(SLOT), plan.EraseLocal(LOG), plan.EraseRemote(LOG)],
         ),
         (
-            view({}, {}, erased=frozenset({S}), damaged=frozenset({LOG}), tails={LOG: 1}),
+            view({}, {}, erased=frozenset({S}), damaged=frozenset({LOG}), tails=frozenset({LOG})),
             [plan.EraseLocal(LOG)],
         ),
     ],
@@ -173,16 +177,17 @@ def test_a_catalog_never_lies_on_a_network_file_system(tmp_path: Path) -> None:
 def test_a_catalog_of_another_version_is_thrown_away(tmp_path: Path) -> None:
     import sqlite3
 
-    catalog = Catalog(tmp_path / "catalog.db", "00" * 8)
-    catalog.remember_cursor("FORMAT", Cursor(5, "aa"))
-    catalog.save()
-    assert Catalog(tmp_path / "catalog.db", "00" * 8).cursors == {"FORMAT": Cursor(5, "aa")}
-    assert Catalog(tmp_path / "catalog.db", "11" * 8).cursors == {}
-    connection = sqlite3.connect(tmp_path / "catalog.db")
-    connection.execute("pragma user_version = 99")
-    connection.close()
-    assert Catalog(tmp_path / "catalog.db", "00" * 8).cursors == {}
-    assert not (tmp_path / "catalog.db").exists()
+    path = tmp_path / "catalog.db"
+    with closing(Catalog(path, "00" * 8)) as catalog:
+        catalog.set_size("FORMAT", 5)
+    with closing(Catalog(path, "00" * 8)) as catalog:
+        assert catalog.there("FORMAT") == {"FORMAT": There(5, 0)}
+    with closing(Catalog(path, "11" * 8)) as catalog:
+        assert catalog.there("FORMAT") == {}
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("pragma user_version = 99")
+    with closing(Catalog(path, "00" * 8)) as catalog:
+        assert catalog.there("FORMAT") == {}
 
 
 # ------------------------------------------------------------------ remotes.toml

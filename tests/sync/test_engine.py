@@ -252,7 +252,7 @@ class TestInterruption:
 
         assert report.projects[0].lost == [tombstone.name]
         assert report.ok
-        assert sorted(old.list(""), key=str) == sorted(remote.list(""), key=str)
+        assert contents(old) == contents(remote)
 
 
 class TestBesideOthers:
@@ -319,4 +319,4 @@ def test_a_folder_remote_and_a_memory_remote_end_up_alike(home: Path, stick: Pat
     memory = MemoryRemote()
     assert sync_with(home, memory).ok
     assert sync(home).ok
-    assert set(memory.list("")) == set(FolderRemote(stick).list(""))
+    assert contents(memory) == contents(FolderRemote(stick))

@@ -17,7 +17,7 @@ from localstore.layout import HomePaths
 from localstored.remotes.base import Unreachable
 from localstored.remotes.memory import MemoryRemote
 from tests.sync.conftest import sync_with
-from tests.sync.makers import Project, frame, make_project, synced_bytes
+from tests.sync.makers import Project, contents, frame, make_project, synced_bytes
 from tests.sync.recording import Dying
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def test_all_replicas_agree_with_the_model_in_the_end(tmp_path: Path, seed: int)
     for home in world.homes:
         assert synced_bytes(home) == want
     for stick in world.sticks:
-        assert {e.name: stick.read(e.name, 0, e.size) for e in stick.list("")} == want
+        assert contents(stick) == want
     living = {
         name: data
         for name, (_, data) in world.logs.items()

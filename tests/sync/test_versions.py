@@ -17,7 +17,7 @@ from localstore.format.spec import DataClass
 from localstore.layout import object_name
 from localstore.store.gc import collect
 from localstore.trust import read_project
-from tests.sync.makers import NOW_US, Log, synced_bytes, write
+from tests.sync.makers import NOW_US, Log, contents, synced_bytes, write
 from tests.sync.test_simulation import World
 
 if TYPE_CHECKING:
@@ -99,6 +99,6 @@ def test_in_the_end_everybody_has_what_living_versions_need_and_no_more(
     for home in world.homes:
         assert synced_bytes(home) == want
     for stick in world.sticks:
-        assert {e.name: stick.read(e.name, 0, e.size) for e in stick.list("")} == want
+        assert contents(stick) == want
     objects = {bytes.fromhex(name[-64:]) for name in want if "/objects/" in name}
     assert objects == world.needed()
