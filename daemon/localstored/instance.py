@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 from localstore.durable import TEMPORARY_PREFIX, make_folder, write_all
 from localstore.errors import AlreadyExists
 from localstore.layout import FILE_MODE
-from localstored.catalog import file_system_of, is_network, read_mounts
+from localstored.place import file_system_of, is_network, read_mounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from localstore.layout import DIRECTORY_MODE, FORMAT_FILE, HomePaths
 from localstore.wake import LINKS, wake_folder
-from localstored.catalog import file_system_of, is_network, read_mounts
+from localstored.place import file_system_of, is_network, read_mounts
 from localstored.journal import Level
 
 if TYPE_CHECKING:
