@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 FIRST_S: Final = 1.0
 LONGEST_S: Final = 300.0
+AGAIN_S: Final = 5.0
 PERMANENT_S: Final = 3600.0  # what only a person can mend is tried again now and then, all the same
 MAX_RETRY_AFTER_S: Final = 3600.0  # a server must not be able to send us away for ever
 # A float overflows at 2.0**1024; the ceiling is reached after nine doublings.
@@ -54,6 +55,7 @@ class Agenda:
         self._hints: dict[str, set[str]] = {}
         self._full = self._look = False
         self._blocked_until = -math.inf
+        self._again_at, self._partly = math.inf, 0
         self.failures, self.permanent, self.held = 0, False, False
 
     # -------------------------------------------------------------- what comes in
@@ -77,6 +79,15 @@ class Agenda:
         """The last work went well."""
         self.failures, self.permanent, self._blocked_until = 0, False, -math.inf
 
+    def went_partly(self, now: float) -> None:
+        """Some files failed: everything again in a while; meanwhile hints are acted on as ever."""
+        self._partly += 1
+        self._again_at = now + AGAIN_S + self._delay_s(self._partly)
+
+    def went_wholly(self) -> None:
+        """A sync with everything left nothing undone."""
+        self._partly, self._again_at = 0, math.inf
+
     def failed(self, now: float, *, retry_after_s: float | None, permanent: bool) -> float:
         """The last work failed; what it left undone is in the next one.
 
@@ -86,14 +97,14 @@ class Agenda:
         self.want_full()
         self.failures += 1
         self.permanent = permanent
-        wait_s = PERMANENT_S if permanent else self._delay_s()
+        wait_s = PERMANENT_S if permanent else self._delay_s(self.failures)
         if retry_after_s is not None and not permanent:
             wait_s = max(wait_s, min(retry_after_s, MAX_RETRY_AFTER_S))
         self._blocked_until = now + wait_s
         return wait_s
 
-    def _delay_s(self) -> float:
-        ceiling = FIRST_S * 2.0 ** min(self.failures - 1, _MAX_DOUBLINGS)
+    def _delay_s(self, failures: int) -> float:
+        ceiling = FIRST_S * 2.0 ** min(failures - 1, _MAX_DOUBLINGS)
         # Full jitter: a lid that opens, or a server that comes back, wakes every machine of a lab
         # at once, and equal delays would make them meet there again and again.
         return self._uniform(0.0, min(ceiling, LONGEST_S))
@@ -112,8 +123,9 @@ class Agenda:
         """The next thing to do; None when there is none, or it is not time."""
         if self.held or now < self._blocked_until:
             return None
-        if self._full:
+        if self._full or now >= self._again_at:
             self._full = self._look = False
+            self._again_at = math.inf
             self._hints.clear()
             return Work(full=True)
         if self._hints:
@@ -131,9 +143,10 @@ class Agenda:
     def wait_s(self, now: float) -> float | None:
         """How long nothing can be due; None: until something comes in."""
         waiting = self._full or self._look or bool(self._hints)
-        if self.held or not waiting:
+        due = max(self._blocked_until, -math.inf if waiting else self._again_at)
+        if self.held or due == math.inf:
             return None
-        return max(0.0, self._blocked_until - now)
+        return max(0.0, due - now)
 
     @property
     def blocked_until(self) -> float | None:

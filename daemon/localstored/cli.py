@@ -1,171 +1,172 @@
-"""`localstored`: keeps one home in sync with its remotes until it is told to stop.
-
-It polls: every interval one sync with everything. It needs no key and never asks for one.
-"""
+"""`localstored` as a command: its options, its signals, its exit codes."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import logging
 import os
 import signal
 import sys
-import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from localstore import settings
-from localstore.durable import make_folder
-from localstore.errors import AlreadyExists, LocalStoreError, RemoteError
-from localstore.layout import FILE_MODE, HomePaths
-from localstored.engine import sync_home
+from localstore.control import socket_path
+from localstore.errors import LocalStoreError, RemoteError
+from localstored.children import Child
+from localstored.front import sync_now
+from localstored.instance import only_instance
+from localstored.journal import FromLogging, Journal, Level
+from localstored.ledger import notes_of
+from localstored.notify_systemd import Systemd
+from localstored.remotes.base import Stopped
+from localstored.service import LOOK_S, RESCAN_S, Service
+from localstored.upkeep import Upkeep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import FrameType
+    from localstored.instance import Lease
 
-    from localstored.report import Event, SyncReport
-
-LOCK_FILE: Final = "localstored.lock"
-RECIPIENTS_FILE: Final = "recipients"
-DEFAULT_INTERVAL_S: Final = 60.0
-MIN_INTERVAL_S: Final = 1.0
-
-
-class Stopped(Exception):
-    """The service was told to stop, and stands between two files."""
-
-
-class Service:
-    """Syncs one home, once or for ever."""
-
-    def __init__(self, home: Path) -> None:
-        self._home = home
-        self._stop = threading.Event()
-        self._last_trouble: list[str] = []
-
-    def stop(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
-        """Ask to stop; the file that is being moved is the last. Fit for a signal handler."""
-        self._stop.set()
-
-    def run(self, interval_s: float) -> None:
-        """Sync every `interval_s` seconds until stopped."""
-        with contextlib.suppress(Stopped):
-            while not self._stop.is_set():
-                self.sync_once()
-                self._stop.wait(interval_s)
-
-    def sync_once(self) -> bool:
-        """One sync with every remote; says what moved, and what is wrong when that changes.
-
-        Returns:
-            Whether everything that should leave has left.
-        """
-        try:
-            report = sync_home(
-                self._home,
-                recipients=read_recipients(HomePaths(self._home)),
-                on_event=self._check_stop,
-                sleep=self._stop.wait,
-            )
-        except (LocalStoreError, OSError) as problem:
-            self._say([str(problem)])
-            return False
-        _say_what_moved(report)
-        self._say(trouble_of(report))
-        return report.ok
-
-    def _check_stop(self, _event: Event) -> None:
-        if self._stop.is_set():
-            raise Stopped
-
-    def _say(self, trouble: list[str]) -> None:
-        # A stick that is away for a week is news once, not ten thousand times.
-        if trouble != self._last_trouble:
-            for line in trouble or ["all is well again"]:
-                click.echo(f"localstored: {line}", err=True)
-        self._last_trouble = trouble
-
-
-def read_recipients(home: HomePaths) -> frozenset[str]:
-    """Tags of this home's keys, which stand in clear beside them."""
-    try:
-        return frozenset((home.identity / RECIPIENTS_FILE).read_text("ascii").split())
-    except FileNotFoundError:
-        return frozenset()
-
-
-def trouble_of(report: SyncReport) -> list[str]:
-    """Everything in a report that a person should do something about."""
-    lines = [f"remote {name}: {reason}" for name, reason in report.failed.items()]
-    lines += [str(note) for note in (*report.refused, *report.damaged)]
-    for project in report.projects:
-        head = f"{project.remote} {project.project[:16]}"
-        for what in ("refused", "damaged", "errors"):
-            lines += [f"{head} {what}: {note}" for note in getattr(project, what)]
-        if project.lost:
-            lines.append(f"{head} was set back: {len(project.lost)} links were pushed again")
-    return lines
-
-
-def _say_what_moved(report: SyncReport) -> None:
-    for project in report.projects:
-        if project.pushed + project.pulled + project.erased:
-            click.echo(
-                f"{project.remote} {project.project[:16]} pushed {project.pushed}"
-                f" pulled {project.pulled} erased {project.erased}"
-            )
-
-
-@contextlib.contextmanager
-def only_instance(home: Path) -> Iterator[None]:
-    """Hold the place of this home's one service.
-
-    Raises:
-        AlreadyExists: another service holds it.
-    """
-    make_folder(home)
-    handle = os.open(home / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyExists(f"another localstored keeps {home} in sync") from None
-        except OSError:
-            pass  # no locks on this file system; two services are wasteful, not harmful
-        yield
-    finally:
-        os.close(handle)
+_MIN_S: Final = 1.0
+_WATCHING: Final = (sys.executable, "-m", "localstore.watching", "--worker")
 
 
 @click.command()
 @click.option("--home", type=click.Path(path_type=Path), help="The home; default as everywhere.")
+@click.option("--once", is_flag=True, help="Sync once, and exit.")
 @click.option(
     "--interval",
-    type=click.FloatRange(min=MIN_INTERVAL_S),
-    default=DEFAULT_INTERVAL_S,
+    type=click.FloatRange(min=_MIN_S),
+    default=LOOK_S,
     show_default=True,
-    help="Seconds between two syncs.",
+    help="Seconds between looks for what other machines changed.",
 )
-@click.option("--once", is_flag=True, help="Sync once, and exit.")
-def serve(home: Path | None, interval: float, *, once: bool) -> None:
-    """Keep a home in sync with its remotes, until SIGTERM or SIGINT.
+@click.option(
+    "--rescan",
+    type=click.FloatRange(min=_MIN_S),
+    default=RESCAN_S,
+    show_default=True,
+    help="Seconds between syncs that compare everything.",
+)
+@click.option("--log-json", is_flag=True, help="Log one JSON object per line.")
+@click.option("-v", "--verbose", is_flag=True, help="Log also what happens all the time.")
+def serve(
+    home: Path | None,
+    interval: float,
+    rescan: float,
+    *,
+    once: bool,
+    log_json: bool,
+    verbose: bool,
+) -> None:
+    """Keep a home in step with its remotes, until SIGTERM or SIGINT.
 
-    EXIT STATUS: 0 told to stop, or with --once everything that should leave was acknowledged;
-    69 with --once when not; 73 another localstored serves this home; 78 a setting is wrong.
+    It syncs what writers have just written within two seconds, looks each minute for what other
+    machines changed, and compares everything now and then. `localstore sync status` says how it
+    goes; `localstore daemon install` makes it start by itself. It needs no key and has none.
+
+    SIGHUP: read remotes and policy again.
+
+    \b
+    EXIT STATUS
+      0   told to stop; with --once: everything that should leave was acknowledged
+      69  with --once: not everything did
+      73  another localstored serves this home
+      78  a setting is wrong
     """
-    place = settings.load({"home": str(home) if home is not None else None}).home_path
-    service = Service(place)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, service.stop)
+    options = settings.load({"home": str(home) if home is not None else None})
+    place, told = options.home_path, settings.service_environment()
+    journal = Journal(
+        to_systemd=told.to_journal,
+        as_json=log_json,
+        least=Level.DEBUG if verbose else Level.INFO,
+    )
+    logging.getLogger().addHandler(FromLogging(journal))
     if once:
-        with contextlib.suppress(Stopped):
-            sys.exit(0 if service.sync_once() else RemoteError.exit_code)
-        return
-    with only_instance(place):
-        service.run(interval)
+        sys.exit(_sync_once(place, journal))
+    with only_instance(place) as lease:
+        service = Service(
+            place,
+            journal,
+            interval_s=interval,
+            rescan_s=rescan,
+            socket=_socket(place, journal),
+            systemd=Systemd(told.notify_socket, told.watchdog_us),
+            lease=lease,
+            children=[_watching(place, journal)],
+            upkeep=Upkeep(journal, settings.child_environment(place), cap_bytes=_cap(options)),
+        )
+        _serve(service, lease)
+
+
+def _serve(service: Service, lease: Lease | None) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: service.stop())
+    signal.signal(signal.SIGHUP, lambda *_: service.reload())
+    code = service.run()
+    if not service.is_clean:
+        # A thread that hangs in a remote would keep the process for ever.
+        if lease is not None:
+            lease.release()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _sync_once(home: Path, journal: Journal) -> int:
+    """One sync with every remote; the exit code."""
+    stopped = [False]
+
+    def stop(*_: object) -> None:
+        stopped[0] = True
+
+    def check() -> None:
+        if stopped[0]:
+            raise Stopped
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    with contextlib.suppress(Stopped):
+        report = sync_now(home, check=check, manual=False)
+        for project in report.projects:
+            if project.pushed + project.pulled + project.erased:
+                click.echo(
+                    f"{project.remote} {project.project[:16]} pushed {project.pushed}"
+                    f" pulled {project.pulled} erased {project.erased}"
+                )
+        for name, reason in report.failed.items():
+            journal.error("sync", remote=name, problem=reason)
+        for line in notes_of(report):
+            journal.warning("sync", note=line)
+        return 0 if report.ok else RemoteError.exit_code
+    return 0
+
+
+def _socket(home: Path, journal: Journal) -> Path | None:
+    try:
+        settings.runtime_folder()
+    except LocalStoreError as problem:
+        journal.warning("control", problem=problem, hint=problem.hint)
+        return None
+    return socket_path(home)
+
+
+def _watching(home: Path, journal: Journal) -> Child:
+    """The process that takes in watched folders, and tells people of runs."""
+    return Child(
+        "watching",
+        _WATCHING,
+        [home / "watch.toml", home / "notify.toml"],
+        journal,
+        environment=settings.child_environment(home),
+        monotonic=time.monotonic,
+    )
+
+
+def _cap(options: settings.Settings) -> int | None:
+    text = options.values.get("store_cap", "")
+    return settings.byte_size(text) if text else None
 
 
 def main() -> None:

@@ -195,8 +195,8 @@ def _names_after(paths: ProjectPaths, after: str) -> Iterator[str]:
 
 def _acknowledged(paths: ProjectPaths, remote_id: str, after: str) -> list[Line]:
     """The last word of a remote on each file after a name, by name."""
-    lines, _ = ReceiptFile.of(paths, remote_id).read_from(0)
-    last = {line.name: line for line in lines}
+    batches = ReceiptFile.of(paths, remote_id).batches()
+    last = {line.name: line for lines, _ in batches for line in lines}
     return [
         last[name] for name in sorted(last) if name > after and last[name].sha256 != EMPTY_SHA256
     ]
