@@ -155,8 +155,8 @@ def _remotes(home: Path, names: Sequence[str] | None) -> list[RemoteEntry]:
 
 def _acknowledged(paths: ProjectPaths, entry: RemoteEntry) -> dict[str, int]:
     """Bytes of each file that the remote said it has."""
-    lines, _ = ReceiptFile.of(paths, entry.id).read_from(0)
-    return {line.name: line.size for line in lines}
+    batches = ReceiptFile.of(paths, entry.id).batches()
+    return {line.name: line.size for lines, _ in batches for line in lines}
 
 
 # ------------------------------------------------------------------ what is here
