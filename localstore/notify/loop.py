@@ -108,15 +108,13 @@ class Notifying:
         now = self._clock()
         self._read_runs(now)
         troubles = self._troubles(now)
-        sent, current = 0, set[str]()
+        sent = 0
         for notifier in self.notifiers.values():
             events = run_events(self._runs, notifier, self._told.alive, now)
             events += sync_events(troubles, notifier, now)
-            current |= {event.key for event in events}
             new = [event for event in events if not self._told.is_told(notifier.id, event.key)]
             sent += self._tell(notifier, new, now)
-        ids = {notifier.id for notifier in self.notifiers.values()}
-        self._told.keep(ids, current, now)
+        self._told.keep({notifier.id for notifier in self.notifiers.values()})
         self._told.save()
         return sent
 

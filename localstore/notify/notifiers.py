@@ -132,10 +132,10 @@ def _check_reference(what: str, text: str) -> None:
 
 
 def _check_mail(one: Notifier) -> None:
+    _check_words("security", (one.security,), SECURITY)
     if not _SERVER.match(one.server) or not 0 < one.host_and_port()[1] < 65_536:
         raise UsageError(f"mail server is {one.server!r}, want HOST or HOST:PORT")
-    _check_words("security", (one.security,), SECURITY)
-    for address in (one.sender, *one.to):
+    for address in filter(None, (one.sender, *one.to)):
         if not _ADDRESS.match(address):
             raise UsageError(f"{address!r} is no mail address")
     if not one.to:

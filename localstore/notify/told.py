@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _VERSION: Final = 1
-_KEPT_US: Final = 31 * 86_400 * 1_000_000
+_MOST: Final = 100_000  # events of one notifier, and runs
 _HOUR_US: Final = 3_600_000_000
 _MOST_BYTES: Final = 64 * 1024 * 1024
 
@@ -42,6 +42,7 @@ class Told:
     def saw_running(self, run: str, now_us: int) -> None:
         """A run was seen running."""
         self._changed |= run not in self._alive
+        self._alive.pop(run, None)
         self._alive[run] = now_us
 
     def failing_since(self, remote: str, now_us: int) -> int:
@@ -72,21 +73,16 @@ class Told:
         self._sent[notifier] = lately
         return len(lately)
 
-    def keep(self, notifiers: Collection[str], current: Collection[str], now_us: int) -> None:
-        """Forget notifiers that are gone, and what is long past.
+    def keep(self, notifiers: Collection[str]) -> None:
+        """Forget notifiers that are gone, and of the rest what was told longest ago.
 
-        Args:
-            current: keys of events that are the case now; they stay told.
+        By number, not by age: a clock may jump a year and back.
         """
         self._told = {name: one for name, one in self._told.items() if name in notifiers}
         self._sent = {name: one for name, one in self._sent.items() if name in notifiers}
-        for one in self._told.values():
-            for key in [key for key, at in one.items() if now_us - at > _KEPT_US]:
-                if key not in current:
-                    del one[key]
-                    self._changed = True
-        for key in [key for key, at in self._alive.items() if now_us - at > _KEPT_US]:
-            del self._alive[key]
+        for times in (*self._told.values(), self._alive):
+            for key in list(times)[: max(0, len(times) - _MOST)]:
+                del times[key]
 
     def save(self) -> None:
         """Write what changed; a disk that refuses is no error."""
