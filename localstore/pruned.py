@@ -307,7 +307,12 @@ def _encode_shard(stubs: Mapping[str, ObjectStub]) -> bytes:
 
 
 def drop_stale_stubs(paths: ProjectPaths) -> None:
-    """Take away stubs of logs and objects that are here; only for who holds the `lock`."""
+    """Take away stubs of logs and objects that are here, and what a crash left beside them.
+
+    Only for who holds the `lock`.
+    """
+    for left in (paths.root / _FOLDER).glob(f"*/{TEMPORARY_PREFIX}*"):
+        left.unlink(missing_ok=True)
     for subject, segment in list(stub_places(paths)):
         if paths.file(log_name(subject, segment)).exists():
             remove_stub(paths, subject, segment)

@@ -257,6 +257,7 @@ class Judge:
         self._alive = {log.subject for log in self.logs.values() if log.alive}
         writers = (log for log in self.logs.values() if log.alive)
         self._alive_writers = {(log.subject, log.writer) for log in writers}
+        self._going: dict[str, frozenset[str]] = {}  # objects that may go, and who names them
         self._meta: dict[str, list[str]] = {}
         for log in self.logs.values():
             if log.data_class == DataClass.META:
@@ -274,14 +275,23 @@ class Judge:
         return out
 
     def keeping(self, naming: Mapping[str, list[str]]) -> frozenset[str]:
-        """Of objects and the logs that name them, those that must stay, as of now."""
-        return frozenset(one for one, names in naming.items() if not self._may_all_go(names))
+        """Of objects and the logs that name them now, those that must stay.
+
+        What a log names that did not name it when it was judged stays: somebody begins to use it.
+        """
+        return frozenset(
+            one
+            for one, names in naming.items()
+            if one not in self._going or not self._going[one].issuperset(self._living(names))
+        )
+
+    def _living(self, names: Iterable[str]) -> list[str]:
+        return [name for name in names if not self._is_elsewhere(name)]
 
     def _may_all_go(self, names: list[str]) -> bool:
         return all(
             name in self.logs and self._selection.has(self.logs[name]) and self._is_over(name)
-            for name in names
-            if not self._is_elsewhere(name)
+            for name in self._living(names)
         )
 
     def _is_elsewhere(self, name: str) -> bool:
@@ -336,6 +346,7 @@ class Judge:
         if reason:
             out.hold(reason, one.size)
             return
+        self._going[one.id] = frozenset(log.name for log in logs)
         metas = (name for log in logs for name in self._meta.get(log.subject, ()))
         out.candidates.append(
             Candidate(

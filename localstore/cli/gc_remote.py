@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+import click
 
 from localstore.cli import terminal
 from localstore.cli.context import home, project_ids, project_names
@@ -11,9 +13,6 @@ from localstore.cli.engine import load_engine
 from localstore.cli.rm import size_text
 from localstore.cli.terminal import inert
 from localstore.errors import RemoteError
-
-if TYPE_CHECKING:
-    import click
 
 REMOTE_GRACE_S: Final = 24 * 3600.0
 

@@ -11,6 +11,7 @@ from localstore.cli.artifact_found import bar
 from localstore.cli.context import home, project_ids, project_names
 from localstore.cli.durations import DURATION
 from localstore.cli.engine import load_engine
+from localstore.cli.gc_remote import Grace
 from localstore.cli.rm import size_text
 from localstore.cli.terminal import inert
 from localstore.errors import RemoteError, UsageError
@@ -51,6 +52,14 @@ def classes_of(text: str | None) -> list[int] | None:
 @click.option("-p", "--project", metavar="PROJECT", help="Only this project.")
 @click.option("--run", "runs", multiple=True, metavar="RUN", help="Only this run; may be repeated.")
 @click.option("--classes", metavar="LIST", help=f"Only these: {', '.join(CLASSES)}.")
+@click.option(
+    "--grace",
+    "grace_s",
+    type=Grace(),
+    default=3600.0,
+    metavar="TIME",
+    help="Keep files' contents that were stored or used so shortly ago; default 1h.",
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would go, change nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -62,6 +71,7 @@ def prune(
     project: str | None,
     runs: tuple[str, ...],
     classes: str | None,
+    grace_s: float,
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -76,6 +86,7 @@ def prune(
         "remotes": list(remotes) or None,
         "older_us": int((older_s or 0) * 1e6),
         "classes": classes_of(classes),
+        "grace_us": int(grace_s * 1e6),
         **_who(project, runs, keep_last),
     }
     engine = load_engine("prune")

@@ -114,7 +114,7 @@ class World:
         return {
             name: self.project.paths.file(name).read_bytes()
             for name in self.project.paths.names()
-            if "/.gc-" not in name
+            if "/." not in name
         }
 
     def push(self) -> None:
