@@ -92,7 +92,7 @@ class Permit:
         self, gate: Gate, paths: ProjectPaths, decide: Callable[[Decider], Decision]
     ) -> None:
         self._gate, self._paths, self._decide = gate, paths, decide
-        self._version = gate.version
+        self._version = -1  # the plan may be older than the rules: the first check decides anew
 
     def check(self) -> None:
         """Before each step, and between pieces.
