@@ -196,8 +196,9 @@ def _class_of(step: Mapping[str, Any]) -> str:
 
 
 def _reason_of(step: Mapping[str, Any]) -> str:
-    words = (step.get("reason"), step.get("rule"))
-    return ", by ".join(str(word) for word in words if word)
+    reason, rule = str(step.get("reason") or ""), str(step.get("rule") or "")
+    # Most reasons name their rule; nobody needs it twice.
+    return f"{reason}, by {rule}" if rule and rule not in reason else reason
 
 
 def step_line(step: Mapping[str, Any]) -> str:

@@ -137,13 +137,15 @@ def _print(found: Mapping[str, Any], rows: list[Row], names: Mapping[str, str]) 
             head = f"{inert(row.remote)} {called(row.project, names)}"
             click.echo(f"{head} held {items} ({size_text(size)}): {inert(reason)}")
     for name, remote in remotes.items():
-        _print_trouble(name, remote)
+        _print_trouble(name, remote, is_running=_number(found, "pid") is not None)
 
 
 def _cells(row: Row, remote: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
     state = "in step" if row.in_step else f"behind {row.items} files, {size_text(row.size)}"
     doing = remote.get("doing")
-    if isinstance(doing, str) and doing not in ("", "idle", "stopped"):
+    if _error(remote):
+        state += ", in trouble"
+    elif isinstance(doing, str) and doing not in ("", "idle", "stopped"):
         state += f", {inert(doing)}"
     held = sum(items for items, _ in row.held.values())
     size = sum(size for _, size in row.held.values())
@@ -157,7 +159,7 @@ def _cells(row: Row, remote: Mapping[str, Any], names: Mapping[str, str]) -> lis
     ]
 
 
-def _print_trouble(name: str, remote: Mapping[str, Any]) -> None:
+def _print_trouble(name: str, remote: Mapping[str, Any], *, is_running: bool) -> None:
     error = _error(remote)
     if not error:
         return
@@ -167,10 +169,10 @@ def _print_trouble(name: str, remote: Mapping[str, Any]) -> None:
     if error.get("hint"):
         click.echo(f"{inert(name)}: hint: {inert(error['hint'])}")
     again = _number(remote, "next_try_us")
-    if again and not error.get("permanent"):
-        click.echo(f"{inert(name)}: tried again at {local_minute(again / _US)}")
-    elif error.get("permanent"):
-        click.echo(f"{inert(name)}: not tried again by itself before this is mended")
+    if error.get("permanent"):
+        click.echo(f"{inert(name)}: a person must mend this; `localstore sync now` tries again")
+    elif again and is_running:
+        click.echo(f"{inert(name)}: the daemon tries again at {local_minute(again / _US)}")
 
 
 def daemon_lines(found: Mapping[str, Any]) -> list[str]:

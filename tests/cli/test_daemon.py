@@ -117,6 +117,12 @@ def test_a_daemon_that_hangs_does_not_hang_the_command(home: Path) -> None:
     make_project(home).run()
     call("daemon", "start")
     pid = facts()["pid"]
+
+    def is_idle() -> bool:
+        said = json.loads(call("sync", "status", "--json").out)
+        return bool(said["in_step"]) and said["remotes"]["stick"]["doing"] == "idle"
+
+    wait_until(is_idle)
     os.kill(pid, signal.SIGSTOP)
     try:
         done = call("sync", "now")
