@@ -459,17 +459,27 @@ def _read_signed(folder: Path, magic: bytes, problems: list[Damaged]) -> Iterato
             problems.append(unread.at(f"{folder.name}/{path.name}"))
 
 
-def read_project(paths: ProjectPaths, *, own_keys: frozenset[bytes] = frozenset()) -> ProjectState:
+def read_project(
+    paths: ProjectPaths,
+    *,
+    own_keys: frozenset[bytes] = frozenset(),
+    shown: Iterable[SignedFile] = (),
+) -> ProjectState:
     """Read and fold the links and certificates of a project on disk.
 
     Damaged files are passed over and stand in `state.refused`.
+
+    Args:
+        own_keys: as in `fold`.
+        shown: certificates of devices that never wrote here, and now say something.
 
     Raises:
         Damaged: no readable genesis link.
     """
     problems: list[Damaged] = []
     links = list(_read_signed(paths.links, spec.LINK_MAGIC, problems))
-    certs = list(_read_signed(paths.certs, spec.CERT_MAGIC, problems))
-    state = fold(bytes.fromhex(paths.id), links, certs, own_keys=own_keys)
+    certs = {cert.hash: cert for cert in _read_signed(paths.certs, spec.CERT_MAGIC, problems)}
+    certs = {cert.hash: cert for cert in shown} | certs
+    state = fold(bytes.fromhex(paths.id), links, certs.values(), own_keys=own_keys)
     state.refused += [(problem.file, str(problem)) for problem in problems]
     return state

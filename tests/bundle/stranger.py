@@ -37,6 +37,7 @@ class File:
     base_sha: bytes = b""
     size: int = 0
     pieces: list[bytes | None] = field(default_factory=list)
+    latest: int = 0
 
 
 @dataclass
@@ -64,8 +65,7 @@ class Seen:
         file = self.files.get(self.last)
         if self.ended or file is None or not file.pieces or self.last.endswith(".log"):
             return ""
-        end = file.pieces[-1]
-        return self.last if end is None or len(end) == PIECE else ""
+        return self.last if file.latest == PIECE else ""
 
 
 @dataclass
@@ -176,9 +176,10 @@ def play(seen: Seen, record: Record, bundle: bytes, chain: bytes) -> None:
         seen.refused += not assume(seen, name, record.data)
     elif record.kind == END:
         seen.ended = True
-    elif record.kind == SIGNATURE and len(record.data) == 136:
-        cert, device, time, signature = struct.unpack("<32s32s8s64s", record.data)
-        message = bundle + struct.pack("<Q", record.index) + chain + cert + time
+    elif record.kind == SIGNATURE and 104 <= len(record.data) <= 104 + 65536:
+        device, time, signature = struct.unpack_from("<32s8s64s", record.data)
+        certified = hashlib.sha256(record.data[104:]).digest()
+        message = bundle + struct.pack("<Q", record.index) + chain + certified + time
         if seen.holes or seen.missing:
             seen.unchecked += 1
         else:
@@ -193,7 +194,8 @@ def put(seen: Seen, name: str, record: Record, whole: bool) -> bool:
     if NAME.fullmatch(name) is None or record.offset != file.size or again:
         return False
     file.pieces.append(record.data if whole else None)
-    file.size += len(record.data)
+    file.latest = len(record.data)
+    file.size += file.latest
     seen.files[name], seen.last = file, name
     return True
 

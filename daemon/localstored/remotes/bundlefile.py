@@ -57,7 +57,7 @@ _GROUP_BYTES: Final = UNSURE_BYTES // 2  # between two times that the disk is as
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """A device that vouches: its public key, the hash of its certificate, and how it signs.
+    """A device that vouches: its public key, its certificate (the file), and how it signs.
 
     `sign` takes a label of `localstore.format.spec` and a message.
     """
@@ -386,12 +386,13 @@ class BundleFile:
                 return
             self._record(Kind.END, "")
             for signer in signers:
-                self._make_room(RECORD_LEAST_BYTES + SIGNATURE_BYTES)  # it signs what is before it
+                # It signs what is before it, which the end of a part must be, too.
+                self._make_room(RECORD_LEAST_BYTES + SIGNATURE_BYTES + len(signer.cert))
                 message = signed_message(
                     scan.header.bundle, scan.count, scan.chain, signer.cert, now_us
                 )
                 said = signer.sign(spec.SIGN_BUNDLE, message)
-                signature = Signature(signer.cert, signer.device, now_us, said)
+                signature = Signature(signer.device, now_us, said, signer.cert)
                 self._record(Kind.SIGNATURE, "", signature.encode())
             self.findings.ended = True
             self.flush()

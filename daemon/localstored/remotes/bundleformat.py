@@ -28,10 +28,11 @@ _PART: Final = struct.Struct("<8sB3xI8sQ32sQQ")
 _RECORD: Final = struct.Struct("<4sBBHIQQ32s")
 _CRC: Final = struct.Struct("<I")
 _ASSUMED: Final = struct.Struct("<Q32sH")
-_SIGNATURE: Final = struct.Struct("<32s32sQ64s")
+_SIGNATURE: Final = struct.Struct("<32sQ64s")
 PART_HEADER_BYTES: Final = _PART.size + _CRC.size
 RECORD_LEAST_BYTES: Final = _RECORD.size + _CRC.size
-SIGNATURE_BYTES: Final = _SIGNATURE.size
+SIGNATURE_BYTES: Final = _SIGNATURE.size  # and the certificate behind it
+MAX_CERT_BYTES: Final = 64 * 1024
 RECORD_HEAD_MOST_BYTES: Final = RECORD_LEAST_BYTES + MAX_NAME_BYTES
 MAX_RECORD_BYTES: Final = RECORD_HEAD_MOST_BYTES + MAX_DATA_BYTES
 FIRST_IGNORABLE_KIND: Final = 64
@@ -171,16 +172,21 @@ def next_chain(chain: bytes, record: Record) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a SIGNATURE record says: certificate's hash, public key, Unix time in µs."""
+    """What a SIGNATURE record says.
 
-    cert: bytes
+    Attributes:
+        device: the public key. time_us: Unix time in microseconds, as the signer claims.
+        cert: the device's certificate, the whole file.
+    """
+
     device: bytes
     time_us: int
     signature: bytes
+    cert: bytes
 
     def encode(self) -> bytes:
         """The data of the record."""
-        return _SIGNATURE.pack(self.cert, self.device, self.time_us, self.signature)
+        return _SIGNATURE.pack(self.device, self.time_us, self.signature) + self.cert
 
 
 def decode_signature(data: bytes) -> Signature:
@@ -189,14 +195,15 @@ def decode_signature(data: bytes) -> Signature:
     Raises:
         Damaged: of another length.
     """
-    if len(data) != _SIGNATURE.size:
-        raise Damaged(f"a signature of {len(data)} bytes, want {_SIGNATURE.size}")
-    return Signature(*_SIGNATURE.unpack(data))
+    if not SIGNATURE_BYTES <= len(data) <= SIGNATURE_BYTES + MAX_CERT_BYTES:
+        raise Damaged(f"a signature of {len(data)} bytes")
+    return Signature(*_SIGNATURE.unpack_from(data), data[SIGNATURE_BYTES:])
 
 
 def signed_message(bundle: bytes, records: int, chain: bytes, cert: bytes, time_us: int) -> bytes:
     """What a device signs: all records before, by their number and their chain."""
-    return bundle + struct.pack("<Q", records) + chain + cert + struct.pack("<Q", time_us)
+    certified = hashlib.sha256(cert).digest()
+    return bundle + struct.pack("<Q", records) + chain + certified + struct.pack("<Q", time_us)
 
 
 # ------------------------------------------------------------------ what is assumed

@@ -40,7 +40,7 @@ class Vouched:
     """A signature of a bundle that fits.
 
     Attributes:
-        device, cert: the Ed25519 public key that signed, and the hash of its certificate.
+        device, cert: the Ed25519 public key that signed, and its certificate, as it claims.
         time_us: Unix time in microseconds, as the signer claims.
         records: how many records it covers, from the first on.
     """
