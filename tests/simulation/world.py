@@ -1,0 +1,323 @@
+"""Homes, remotes, what happens to them, and a model that knows nothing of sync.
+
+The storm: writers append, runs are erased, clients sync beside one another while requests and
+processes die, clocks jump, remotes are set back, catalogs vanish. Then the weather clears, all
+clients sync in peace, and must agree with the model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import random
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from localstore.errors import LocalStoreError
+from localstore.format.spec import DataClass
+from localstore.layout import FileKind, HomePaths, parse_name
+from localstored.crew import Inline
+from localstored.engine import sync_home
+from localstored.receipts import ReceiptFile
+from localstored.session import Session
+from tests.simulation.baton import Baton, Crash, point
+from tests.simulation.faults import Weather, faulty_disk
+from tests.simulation.places import BucketPlace, FolderPlace
+from tests.sync.makers import NOW_US, TAG, Project, frame, make_project, synced_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from localstore.remotes import RemoteEntry
+    from localstored.remotes.base import Remote
+    from localstored.report import SyncReport
+    from tests.simulation.places import Place
+
+DAY_US = 24 * 3600 * 1_000_000
+YEAR_US = 365 * DAY_US
+ROUNDS = 6  # word has gone round among three homes long before
+
+
+@dataclass
+class Client:
+    """One machine: its home, its clock's error, and what its process remembers."""
+
+    number: int
+    home: Path
+    session: Session
+    skew_us: int = 0
+
+
+class World:
+    """One schedule, drawn from a seed."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.now_us = NOW_US
+        self.log: list[str] = []
+        self.places = self._places(folder)
+        count = self.random.choice([2, 2, 3])
+        self.clients = [Client(n, folder / f"home{n}", Session()) for n in range(count)]
+        self.first = make_project(self.clients[0].home)
+        self.first.keyslot("ee" * 16)  # as the project's own keys: never erased
+        for client in self.clients:
+            client.home.mkdir(exist_ok=True)
+            _write_remotes(client.home, self.places)
+        self.logs: dict[str, tuple[int, bytes]] = {}  # by name below a home: its owner, its bytes
+        self.objects: dict[str, str] = {}  # by name below a home: the subject that needs it
+        self.erased: set[str] = set()
+        self.weather = Weather(self.random)
+        self.steps = 0  # how often the baton was passed
+
+    def _places(self, folder: Path) -> list[Place]:
+        places: list[Place] = [
+            FolderPlace("folder", folder / "folder"),
+            BucketPlace("bucket"),
+            FolderPlace("stick", folder / "stick", plugs=True),
+        ]
+        return self.random.sample(places, self.random.choice([1, 2, 2, 3]))
+
+    # -------------------------------------------------------------- the storm
+    def storm(self, actions: int) -> None:
+        """So many things happen."""
+        for _ in range(actions):
+            act = self.random.choice(
+                [self.begin, self.append, self.append, self.bury, self.forget, self.backup]
+                + [self.set_back, self.jump, self.plug]
+                + [self.sync_some] * 6
+            )
+            self.log.append(act.__name__)
+            act()
+
+    def _project(self, client: Client) -> Project | None:
+        """The project as a client has it, if it has it."""
+        paths = HomePaths(client.home).project(self.first.id)
+        first = self.first
+        if not (paths.root / "FORMAT").exists() or not list(paths.links.glob("*")):
+            return None
+        return Project(paths, first.user_seed, first.device_seed, first.cert, first.genesis)
+
+    def _somebody(self) -> tuple[Client, Project] | None:
+        client = self.random.choice(self.clients)
+        project = self._project(client)
+        return (client, project) if project else None
+
+    def begin(self) -> None:
+        """A run starts: two logs, and perhaps an object that one of them needs."""
+        if (found := self._somebody()) is None:
+            return
+        client, project = found
+        subject = project.run()
+        if self.random.random() < 0.6:
+            wanted = project.object(size=self.random.choice([10, 500, 3000]))
+            project.log(subject, DataClass.ARTIFACTS, refs=[wanted])
+            path = project.paths.root / "objects" / wanted.hex()[:2] / wanted.hex()
+            self.objects[str(path.relative_to(client.home))] = subject
+        for log in sorted((project.paths.runs / subject).iterdir()):
+            self.logs[str(log.relative_to(client.home))] = (client.number, log.read_bytes())
+
+    def append(self) -> None:
+        """A writer makes a block."""
+        if not self.logs:
+            return
+        name = self.random.choice(sorted(self.logs))
+        owner, data = self.logs[name]
+        path = self.clients[owner].home / name
+        if path.exists():
+            data += frame(7, self.random.choice([0, 30, 400]))
+            path.write_bytes(data)
+            self.logs[name] = (owner, data)
+
+    def bury(self) -> None:
+        """Somebody erases a run."""
+        found = self._somebody()
+        subjects = sorted({name.split("/")[3] for name in self.logs} - self.erased)
+        if found and subjects and self.random.random() < 0.5:
+            subject = self.random.choice(subjects)
+            found[1].bury(subject, self.now_us - 1)
+            self.erased.add(subject)
+
+    def forget(self) -> None:
+        """A catalog vanishes."""
+        for catalog in self.random.choice(self.clients).home.rglob("catalog.db"):
+            catalog.unlink()
+
+    def backup(self) -> None:
+        """Somebody copies a remote."""
+        self.random.choice(self.places).copy()
+
+    def set_back(self) -> None:
+        """A remote is restored from an old backup."""
+        if self.random.random() < 0.4:
+            self.random.choice(self.places).restore()
+
+    def plug(self) -> None:
+        """The stick is carried to another machine."""
+        for place in self.places:
+            if isinstance(place, FolderPlace) and place.plugged is not None:
+                place.plugged = self.random.randrange(len(self.clients))
+
+    def jump(self) -> None:
+        """A clock jumps."""
+        skew = self.random.choice([0, -YEAR_US, YEAR_US, 3600_000_000, -DAY_US])
+        self.random.choice(self.clients).skew_us = skew
+
+    def sync_some(self) -> None:
+        """Some clients sync at the same time, in bad weather."""
+        self.now_us += self.random.choice([1_000_000, 60_000_000, DAY_US * 2])
+        self.weather = self._draw_weather()
+        clients = self.random.sample(self.clients, self.random.randint(1, len(self.clients)))
+        with faulty_disk(lambda: self.weather):
+            baton = Baton(self.random)
+            baton.run([lambda client=client: self._sync(client) for client in clients])  # type: ignore[misc]
+        self.steps += baton.steps
+        self.weather = Weather(self.random)
+
+    def _draw_weather(self) -> Weather:
+        """Some storms kill, some only cut; now and then the sky is clear."""
+        draw = self.random.choice
+        return Weather(
+            self.random,
+            crash=draw([0, 0, 40, 150]),
+            drop=draw([0, 0, 20, 60]),
+            late=draw([0, 0, 20, 60]),
+            twice=draw([0, 10]),
+            disk=draw([0, 0, 0, 80]),
+        )
+
+    def _sync(self, client: Client) -> SyncReport | None:
+        names = [place.entry.name for place in self.places]
+        chosen = self.random.sample(names, self.random.randint(1, len(names)))
+        try:
+            return self._sync_home(client, chosen)
+        except Crash:
+            client.session = Session()  # what the process remembered is gone with it
+            raise
+        except (LocalStoreError, OSError):
+            return None
+
+    def _sync_home(self, client: Client, names: list[str]) -> SyncReport:
+        return sync_home(
+            client.home,
+            remotes=names,
+            recipients=frozenset({TAG}),
+            clock=lambda: self.now_us + client.skew_us,
+            sleep=lambda _: point(),
+            opener=lambda entry: self._open(entry, client),
+            session=client.session if self.random.random() < 0.5 else None,
+            crew=lambda width: Inline(width, self.random),
+            random=self.random.randbytes,
+        )
+
+    def _open(self, entry: RemoteEntry, client: Client) -> Remote:
+        place = next(place for place in self.places if place.entry.name == entry.name)
+        return place.open(self.weather, client.number)
+
+    # -------------------------------------------------------------- afterwards
+    def check_receipts(self) -> None:
+        """What was acknowledged is there, on every remote that nobody has set back."""
+        for client in self.clients:
+            project = self._project(client)
+            for place in self.places:
+                if project is not None and not place.set_back:
+                    self._check_receipts(project, place)
+
+    def _check_receipts(self, project: Project, place: Place) -> None:
+        there = place.contents()
+        batches = ReceiptFile.of(project.paths, place.entry.id).batches()
+        last = {line.name: line for lines, _ in batches for line in lines}
+        for name, line in last.items():
+            file, whole = parse_name(name), f"projects/{project.id}/{name}"
+            freed = file.kind is FileKind.OBJECT and self.objects.get(whole) in self.erased
+            if line.size and file.subject not in self.erased and not freed:
+                found = hashlib.sha256(there.get(whole, b"")[: line.size]).hexdigest()
+                assert found == line.sha256, f"{place.entry.name} does not hold {name}"
+
+    def settle(self) -> None:
+        """The weather clears; everybody syncs with every remote until nothing moves."""
+        self.now_us += 3 * DAY_US
+        for client in self.clients:
+            client.skew_us = 0
+        for _ in range(ROUNDS):
+            if not self._round():
+                return
+        raise AssertionError(f"something still moves after {ROUNDS} rounds")
+
+    def _round(self) -> int:
+        moved = 0
+        for client in self.clients:
+            for place in self.places:
+                if isinstance(place, FolderPlace) and place.plugged is not None:
+                    place.plugged = client.number
+                report = self._sync_home(client, [place.entry.name])
+                assert report.ok, report.to_json()
+                moved += report.moved
+        return moved
+
+    def check(self) -> None:
+        """All agree with one another and with the model."""
+        want = self._living(synced_bytes(self.clients[0].home))
+        for client in self.clients:
+            _same(self._living(synced_bytes(client.home)), want, f"home {client.number}")
+        for place in self.places:
+            _same(self._living(place.contents()), want, place.entry.name)
+        living = {
+            name: data for name, (_, data) in self.logs.items() if _subject(name) not in self.erased
+        }
+        _same({name: data for name, data in want.items() if "/runs/" in name}, living, "the model")
+        missing = {n for n, s in self.objects.items() if s not in self.erased} - want.keys()
+        assert not missing, f"lost: {sorted(missing)}"
+        back = [name for name in want if any(subject in name for subject in self.erased)]
+        assert not back, f"resurrected: {back}"
+
+    def _living(self, files: dict[str, bytes]) -> dict[str, bytes]:
+        """Without objects that only erased runs needed: they may wait for a collector."""
+        return {
+            name: data for name, data in files.items() if self.objects.get(name) not in self.erased
+        }
+
+
+def _subject(name: str) -> str:
+    return name.split("/")[3]
+
+
+def _same(found: dict[str, bytes], want: dict[str, bytes], who: str) -> None:
+    lacks, has = sorted(want.keys() - found.keys()), sorted(found.keys() - want.keys())
+    differs = sorted(name for name in want.keys() & found.keys() if want[name] != found[name])
+    assert found == want, f"{who} lacks {lacks}, has {has}, differs in {differs}"
+
+
+def _write_remotes(home: Path, places: list[Place]) -> None:
+    tables = [
+        f'[remotes.{entry.name}]\nurl = "{entry.url}"\nid = "{entry.id}"\n'
+        for entry in (place.entry for place in places)
+    ]
+    HomePaths(home).remotes_file.write_text("\n".join(tables))
+
+
+# ------------------------------------------------------------------ one schedule
+@contextlib.contextmanager
+def _drawn(seed: int) -> Iterator[None]:
+    """Names that are random elsewhere are drawn from the seed here, so that it replays."""
+    source = random.Random(f"names {seed}")
+    kept = secrets.token_bytes, secrets.token_hex
+    secrets.token_bytes = lambda nbytes=32: source.randbytes(nbytes or 32)
+    secrets.token_hex = lambda nbytes=32: source.randbytes(nbytes or 32).hex()
+    try:
+        yield
+    finally:
+        secrets.token_bytes, secrets.token_hex = kept
+
+
+def run_schedule(folder: Path, seed: int, actions: int = 16) -> World:
+    """Run one schedule and check what must hold; raises AssertionError with what does not."""
+    folder.mkdir(exist_ok=True)
+    with _drawn(seed):
+        world = World(folder, seed)
+        world.storm(actions)
+        world.check_receipts()
+        world.settle()
+        world.check()
+    return world
