@@ -229,6 +229,16 @@ def _keyring_backend(storage: str) -> Any:  # a third-party object without types
     return None
 
 
+def keyring_entry(service: str, name: str) -> str:
+    """A secret that a person put into the OS keyring; empty where there is none.
+
+    Raises:
+        KeyUnavailable: no keyring that encrypts, or it is locked or refuses.
+    """
+    backend = _keyring_backend("keyring")
+    return str(_ask_keyring(backend.get_password, service, name) or "")
+
+
 def _ask_keyring(what: Callable[..., Any], *words: str) -> Any:
     """Call the keyring.
 

@@ -93,7 +93,7 @@ def secret(reference: str) -> str:
     """What a reference points to: the first line of a private file, or an entry of the keyring.
 
     Raises:
-        NotSent: it is not there, or others may read it.
+        NotSent, KeyUnavailable, NotPermitted: it is not there, or others may read it.
     """
     where, _, name = reference.partition(":")
     if where == "keyring":
@@ -110,21 +110,15 @@ def secret(reference: str) -> str:
 
 
 def _from_keyring(name: str) -> str:
-    try:
-        import keyring
-        from keyring.errors import KeyringError
-    except ImportError:
-        raise NotSent("no keyring here", hint="install localstore[keyring]") from None
-    try:
-        found = keyring.get_password(_KEYRING_SERVICE, name)
-    except (KeyringError, RuntimeError) as error:
-        raise NotSent(f"the keyring refuses: {type(error).__name__}") from None
+    from localstore.vault import keyring_entry
+
+    found = keyring_entry(_KEYRING_SERVICE, name)
     if not found:
         raise NotSent(
             "the keyring has no such entry",
             hint=f"`keyring set {_KEYRING_SERVICE} NAME` makes it",
         )
-    return str(found)
+    return found
 
 
 def send(notifier: Notifier, message: Message) -> None:

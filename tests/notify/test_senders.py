@@ -330,3 +330,9 @@ def test_a_file_of_another_form_is_an_error_that_names_it(home: HomePaths, text:
     (home.root / "notify.toml").write_text(text)
     with pytest.raises(BadSetting, match=r"notify\.toml"):
         read_notifiers(home)
+
+
+def test_without_a_keyring_that_encrypts_a_reference_to_it_is_told(sink: Sink) -> None:
+    with pytest.raises(NotSent, match="no OS keyring that encrypts"):
+        send(notifier("webhook", url="keyring:chat"), message())
+    assert sink.got == []
