@@ -374,7 +374,9 @@ class RemoteWorker:
         found = {}
         for project in remote.projects():
             names = (entry.name for entry in remote.list(f"projects/{project}/stamps/"))
-            found[project] = frozenset(n for n in names if not _stamp_of(n, own))
+            others = frozenset(name for name in names if not _is_stamp_of(name, own))
+            if others:
+                found[project] = others
         return found
 
     # -------------------------------------------------------------- in quiet moments
@@ -407,7 +409,7 @@ class RemoteWorker:
             )
 
 
-def _stamp_of(name: str, replica: str) -> bool:
+def _is_stamp_of(name: str, replica: str) -> bool:
     return name.rpartition("/")[2].startswith(f"{replica}-")
 
 

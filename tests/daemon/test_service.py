@@ -129,7 +129,7 @@ class TestServing:
         new = make_project(home)
         new.run()
         wait_until(lambda: in_step(home, stick))
-        shutil.rmtree(project.paths.root)
+        wait_until(lambda: _is_removed(project.paths.root))
         new.run()
         wake.touch(new.paths, new.subjects[-1])
         wait_until((stick / "projects" / new.id / "runs" / new.subjects[-1]).exists)
@@ -227,6 +227,12 @@ class TestServing:
         wire.close()
         wait_until(lambda: in_step(home, stick))
         assert daemon.ask("ping")["pid"] == daemon.process.pid
+
+
+def _is_removed(folder: Path) -> bool:
+    """As `rm -rf`, again where something was put there meanwhile."""
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
 
 
 def test_a_second_one_is_refused_with_its_exit_code(home: Path, stick: Path) -> None:
