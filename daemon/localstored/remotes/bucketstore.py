@@ -76,7 +76,7 @@ class Loop:
 
     def close(self) -> None:
         """End the thread."""
-        if self._thread.is_alive():
+        if self._thread.is_alive() and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(5)
 
@@ -212,6 +212,11 @@ class BucketStore:
     def close(self) -> None:
         """See `Keys.close`."""
         self._loop.close()
+
+    def __del__(self) -> None:
+        """Do as `close` does, for a caller that cannot."""
+        if hasattr(self, "_loop"):
+            self._loop.close()
 
     def _ask(self, make: Callable[[], Awaitable[T]], limit_s: float) -> T:
         """`make` begins the request, on the loop's thread."""
