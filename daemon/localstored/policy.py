@@ -193,7 +193,8 @@ def _verdicts(
     stamp = rules.stamps.get(item.policy_tag, Stamp())
     size = 0 if data_class == _NO_CLASS else max(item.size, stamp.largest_file)
     for rule in rules.rules:
-        if not rule.is_about(data_class, remote.name):
+        about = rule.is_about(data_class, remote.name)
+        if not about and not (stamp.like and rule.is_about(stamp.like, remote.name)):
             continue
         if rule.stamped and rule.name not in stamp.rules:
             continue

@@ -15,9 +15,11 @@ from localstore.policy.redaction import Split, Splitter
 from localstore.policy.rules import (
     PROJECT,
     USER,
+    Leave,
     Redaction,
     Rule,
     Stamp,
+    When,
     merged,
     read_policy,
 )
@@ -72,6 +74,15 @@ class InForce:
     def summary(self, values: Mapping[str, Any]) -> Split:
         """A summary; nothing of it is put apart."""
         return self._summary.split(values)
+
+    def measured(self) -> Stamp:
+        """The stamp for values of metrics that are repeated elsewhere: none where all may go."""
+        strict = any(
+            rule.leave is not Leave.AUTO or rule.when != When()
+            for rule in self._rules
+            if rule.classes is not None and DataClass.METRICS in rule.classes
+        )
+        return Stamp(like=int(DataClass.METRICS) if strict else 0)
 
     def arguments(self, words: Sequence[str]) -> tuple[list[str], int]:
         """A command line, and how many words were changed."""

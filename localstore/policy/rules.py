@@ -452,30 +452,35 @@ class Stamp:
 
     Attributes:
         rules: names of rules that fit, sorted. largest_file: bytes, where a rule asks for it.
+        like: number of a class whose rules count, too; 0 is none.
     """
 
     rules: tuple[str, ...] = ()
     largest_file: int = 0
+    like: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.rules or self.largest_file)
+        return bool(self.rules or self.largest_file or self.like)
 
     def __str__(self) -> str:
         """The text that the tag is made of, and that stands in its file."""
         size = [f"largest-file {self.largest_file}"] if self.largest_file else []
-        return "\n".join([*self.rules, *size])
+        like = [f"like {DataClass(self.like).name.lower()}"] if self.like else []
+        return "\n".join([*self.rules, *size, *like])
 
 
 def parse_stamp(text: str) -> Stamp | None:
     """A stamp from its text; None for a text of another form."""
     names: list[str] = []
-    largest = 0
+    largest = like = 0
     for line in text.splitlines():
-        what, mark, number = line.partition(" ")
-        if mark and what == "largest-file" and number.isascii() and number.isdigit():
-            largest = int(number[:20])
-        elif _RULE_NAME.fullmatch(line):
+        what, _, value = line.partition(" ")
+        if _RULE_NAME.fullmatch(line):
             names.append(line)
+        elif what == "largest-file" and re.fullmatch(r"[0-9]{1,20}", value):
+            largest = int(value)
+        elif what == "like" and value in CLASS_WORDS:
+            like = int(CLASS_WORDS[value])
         else:
             return None
-    return Stamp(tuple(names), largest) if names or largest else None
+    return Stamp(tuple(names), largest, like) or None

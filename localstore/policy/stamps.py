@@ -23,7 +23,7 @@ from localstore.policy.places import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from localstore.policy.inforce import InForce
@@ -136,13 +136,26 @@ class Stamps:
         found = now.config(config)
         return {**found.public, **{key: value for key, (value, _) in found.apart.items()}}
 
-    def summary(self, changed: Mapping[str, Any]) -> tuple[Part, int]:
-        """What is recorded of a change of the summary, and how many values are left out."""
+    def summary(
+        self, changed: Mapping[str, Any], measured: Collection[str] = ()
+    ) -> tuple[list[Part], int]:
+        """What is recorded of a change of the summary, in parts; how many values are left out.
+
+        Args:
+            measured: keys whose values come from what was logged, so that rules on metrics are
+                about them, too.
+        """
         now = self._now()
         if now is None:
-            return Part(self.around(), dict(changed), []), 0
+            return [Part(self.around(), dict(changed), [])], 0
         found = now.summary(changed)
-        return Part(NO_TAG, found.public, []), found.removed
+        tag = self._tag(str(now.measured()))
+        if tag == NO_TAG:
+            return [Part(NO_TAG, found.public, [])], found.removed
+        own = {key: value for key, value in found.public.items() if key not in measured}
+        rest = {key: value for key, value in found.public.items() if key in measured}
+        parts = [Part(NO_TAG, own, []), Part(tag, rest, [])]
+        return [one for one in parts if one.changed], found.removed
 
     def arguments(self, words: Sequence[str]) -> tuple[list[str], int]:
         """A command line without what config and argument patterns name."""

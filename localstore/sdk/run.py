@@ -35,7 +35,7 @@ from localstore.tails import tail_folder
 from localstore.writer import MAX_BACKLOG_RECORDS, PLENTY_BYTES, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from types import TracebackType
 
     from localstore.format.segment import Predecessor
@@ -394,9 +394,14 @@ class Run(Keeping):
     def _config_as_recorded(self) -> dict[str, Any]:
         return self._stamps.recorded(self.config.as_dict())
 
-    def _record_summary(self, changed: dict[str, Any], deleted: list[str]) -> None:
-        part, removed = self._stamps.summary(changed)
-        self._append_meta([RecordKind.SUMMARY, now_us(), part.changed, deleted], part.tag)
+    def _record_summary(
+        self, changed: dict[str, Any], deleted: list[str], measured: Collection[str] = ()
+    ) -> None:
+        parts, removed = self._stamps.summary(changed, measured)
+        for part in parts:
+            self._append_meta([RecordKind.SUMMARY, now_us(), part.changed, []], part.tag)
+        if deleted:
+            self._append_meta([RecordKind.SUMMARY, now_us(), {}, deleted])
         self._count_redacted("summary", removed)
 
     def _count_redacted(self, what: str, count: int) -> None:
@@ -456,7 +461,8 @@ class Run(Keeping):
             # A forked worker's end is not the run's end.
             self._final_summary = self._folded_summary()
             if self.summary:
-                self._record_summary(self.summary.as_dict(), [])
+                whole = self.summary.as_dict()
+                self._record_summary(whole, [], whole.keys() - self.summary.explicit().keys())
         with self._writer.lock:
             self._finished = True
             self._known_keys.clear()

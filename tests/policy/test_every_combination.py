@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from localstored.policy import Decider, Held, Leaves, Rules, decide
-from tests.policy.cases import conditions_of, item_of, remote_of, rules_of
+from localstore.format.spec import DataClass
+from localstore.policy.rules import Stamp
+from localstored.policy import Conditions, Decider, Held, Leaves, Rules, decide
+from tests.policy.cases import TAG, conditions_of, item_of, remote_of, rules_of
 from tests.policy.oracle import CLASSES, Case, World, holds
 
 if TYPE_CHECKING:
@@ -206,6 +209,17 @@ def test_a_remote_or_a_team_can_only_tighten() -> None:
         )
         assert isinstance(held, Held)
         assert held.rule.level == ("built-in" if data_class == "console" else "team")
+
+
+def test_what_repeats_another_class_obeys_the_rules_of_both() -> None:
+    tag = Stamp(like=int(DataClass.METRICS))
+    for meta, metrics, manual in itertools.product(WORDS, WORDS, (False, True)):
+        rules = rules_of(({"classes": {"meta": meta, "metrics": metrics}},))
+        rules = replace(rules, stamps={TAG: tag})
+        case = Case("meta", ("like",), 10, "cloud", False, World(), manual)
+        found = decide(item_of(case), remote_of(case), Conditions(), rules, manual=manual)
+        free = {"auto", "manual"} if manual else {"auto"}
+        assert isinstance(found, Leaves) == ({meta, metrics} <= free)
 
 
 def test_the_world_that_is_not_known_meets_no_condition() -> None:

@@ -250,13 +250,13 @@ def test_the_tightest_limit_of_all_files_counts(tmp_path: Path) -> None:
 
 # ------------------------------------------------------------------ stamps
 @pytest.mark.parametrize(
-    "stamp", [Stamp(("a",)), Stamp(("a", "b-c")), Stamp((), 5), Stamp(("a",), 1 << 40)]
+    "stamp", [Stamp(("a",)), Stamp(("a", "b-c")), Stamp((), 5), Stamp(("a",), 1 << 40, 2)]
 )
 def test_what_a_tag_stands_for_reads_back(stamp: Stamp) -> None:
     assert parse_stamp(str(stamp)) == stamp
 
 
-@pytest.mark.parametrize("text", ["", "a b", "../x", "largest-file x", "a\n\nb"])
+@pytest.mark.parametrize("text", ["", "a b", "../x", "largest-file x", "like x", "a\n\nb"])
 def test_a_stamp_of_another_form_stands_for_nothing(text: str) -> None:
     assert parse_stamp(text) is None
 

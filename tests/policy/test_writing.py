@@ -76,6 +76,19 @@ def test_a_value_that_is_kept_local_is_whole_at_home_and_absent_elsewhere(
     assert not Api(other).run(run).problems
 
 
+def test_where_metrics_stay_their_last_values_in_the_summary_stay_too(
+    home: Path, tmp_path: Path
+) -> None:
+    policy(home, "[classes]\nmetrics = 'never'")
+    with localstore.init(project="p", dir=home) as run:
+        run.log({"loss": 0.5})
+        run.summary["note"] = "mine"
+    assert Api(home).run(run.id).summary["loss"] == 0.5
+    other = elsewhere(home, tmp_path / "other")
+    assert Api(other).run(run.id).summary == {"note": "mine"}
+    assert b"loss" not in opened(other)
+
+
 def test_verify_elsewhere_does_not_miss_what_a_rule_keeps(home: Path, tmp_path: Path) -> None:
     policy(home, "[keep_local]\nconfig = 'data_path'")
     record(home, {"data_path": "x"})
