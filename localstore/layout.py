@@ -71,6 +71,24 @@ _PATTERNS: Final = {
 }
 
 
+_FOLDERS: Final = {
+    FileKind.FORMAT: FORMAT_FILE,
+    FileKind.LINK: "links",
+    FileKind.CERT: "certs",
+    FileKind.KEYSLOT: "keys",
+    FileKind.LOG: "runs",
+    FileKind.TAIL_COPY: "runs",
+    FileKind.FORK: "runs",
+    FileKind.OBJECT: "objects",
+    FileKind.LIVE_TAIL: "runs",
+    FileKind.STAMP: "stamps",
+}
+_BY_FOLDER: Final = {
+    folder: [(kind, _PATTERNS[kind]) for kind, own in _FOLDERS.items() if own == folder]
+    for folder in set(_FOLDERS.values())
+}
+
+
 @dataclass(frozen=True, slots=True)
 class FileName:
     """A checked name, relative to its project; ids in hex, empty where there is none."""
@@ -90,7 +108,7 @@ def parse_name(name: str) -> FileName:
     Raises:
         Damaged: any other name.
     """
-    for kind, pattern in _PATTERNS.items():
+    for kind, pattern in _BY_FOLDER.get(name.partition("/")[0], ()):
         found = pattern.fullmatch(name)
         if found:
             if kind is FileKind.OBJECT and name[8:10] != found["hash"][:2]:

@@ -109,6 +109,7 @@ class Catalog:
     def __init__(self, path: Path, remote_id: str, *, writes: bool = True) -> None:
         self.path, self.remote_id = path, remote_id
         self._db = _opened(path) if writes else _copied(path)
+        self._saved_changes = 0
         self._remote = self._remote_number()
 
     def _remote_number(self) -> int:
@@ -126,6 +127,12 @@ class Catalog:
     def save(self) -> None:
         """Keep what was remembered; another process may write in between."""
         self._db.commit()
+        self._saved_changes = self._db.total_changes
+
+    def save_some(self) -> None:
+        """Do as `save`, when much was remembered since: another process waits no longer."""
+        if self._db.total_changes - self._saved_changes >= _BATCH:
+            self.save()
 
     def close(self) -> None:
         """Keep what was remembered, and let the file go."""

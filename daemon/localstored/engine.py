@@ -95,7 +95,7 @@ def sync_home(
             for one of `recipients`.
         recipients: tags (32 hex digits) of the box keys that this home can open.
         clock: Unix time in microseconds. sleep: waits for seconds, at most once for 3 s.
-        opener: opens a remote, which is closed in the end.
+        opener: opens a remote; of another than the default, closing it is the caller's.
         session: what this process remembers; with one, open stamps stay until `settle`.
         manual, policy, conditions, check, scope, urgent, relist, crew, random: see
             `session.Options`.
@@ -127,7 +127,7 @@ def sync_home(
         settle_tails(_local_projects(paths, options), report, clock, sleep)
     for entry in entries:
         try:
-            with contextlib.closing(opener(entry)) as remote:
+            with _closing(opener(entry), opener) as remote:
                 wanted = facts_of(entry, options, options.conditions)
                 sync_remote(paths, entry.name, remote, wanted, report, session)
         except (LocalStoreError, OSError) as problem:
@@ -144,6 +144,15 @@ def _chosen(known: dict[str, RemoteEntry], names: Sequence[str] | None) -> list[
         if name not in known:
             raise NotFound(f"no remote {name!r}; there are: {', '.join(known) or 'none'}")
     return [known[name] for name in dict.fromkeys(names)]
+
+
+@contextlib.contextmanager
+def _closing(remote: Remote, opener: Callable[[RemoteEntry], Remote]) -> Iterator[Remote]:
+    try:
+        yield remote
+    finally:
+        if opener is open_remote:
+            remote.close()
 
 
 def _check_found(options: Options, report: SyncReport) -> None:
@@ -336,7 +345,7 @@ def settle(
             continue
         with (
             contextlib.suppress(LocalStoreError, OSError, CatalogError),
-            contextlib.closing(opener(entry)) as remote,
+            _closing(opener(entry), opener) as remote,
         ):
             visit = _Visit(
                 paths, entry.name, remote, options, SyncReport(), session, replica_id(home)

@@ -20,6 +20,7 @@ from localstored.catalog import ABSENT, UNKNOWN, FileFacts, PartFacts
 from localstored.evidence import Witness
 from localstored.held import rows_of, still_held
 from localstored.inventory import Inventory, Item
+from localstored.needs import Needs, PartNeeds
 from localstored.plan import Hold, View
 from localstored.remotes.base import Unreachable
 from localstored.report import Note, Stand
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from localstore.layout import ProjectPaths
     from localstored.catalog import Catalog, There
     from localstored.gate import Gate
-    from localstored.needs import Needs
     from localstored.plan import Step
     from localstored.policy import Decider, Decision
     from localstored.remotes.base import Remote
@@ -246,17 +246,19 @@ class Gatherer:
         part.print = local.print_of((), ground, sorted(mine), sorted(stubs))
         if self._is_settled(part, settled):
             return None
-        needed, there = needs.of(first), self.there(f"{folder}/")
+        there = self.there(f"{folder}/")
         if only is not None:
             wanted = {f"{folder}/{one}" for one in only}
             mine, there = mine & wanted, {n: there[n] for n in there.keys() & wanted}
-        condemned = {f"{folder}/{one}" for one in needed.gone} if may_free else set()
         # Objects never change: what was acknowledged whole and is listed so is in step.
         quiet = {
-            name
-            for name, facts in there.items()
-            if 0 <= facts.size == facts.acked and name in mine and name not in condemned
+            name for name, facts in there.items() if 0 <= facts.size == facts.acked and name in mine
         }
+        listed = {name for name, facts in there.items() if facts.size >= 0}
+        nothing_to_ask = mine == quiet == listed and not may_free
+        needed = PartNeeds() if nothing_to_ask else needs.of(first)
+        condemned = {f"{folder}/{one}" for one in needed.gone} if may_free else set()
+        quiet -= condemned
         found = self._read_objects(mine - quiet)
         view = self._view(found, {n: facts for n, facts in there.items() if n not in quiet})
         part.items, part.referrers = found.items, needed.living
@@ -313,12 +315,15 @@ class Gatherer:
                 self._report.damaged.append(Note(name, problem.problem, problem.offset))
         before = self._report.errors.total
         if self._witness is not None:
-            evidence = self._witness.compare(plan.questions(view), view, self._report.errors)
+            questions = plan.questions(view)
+            if questions:
+                self._catalog.save()  # it may take long
+            evidence = self._witness.compare(questions, view, self._report.errors)
             view = replace(view, evidence=evidence, marks=self._marked(view, self._witness))
         options = self._options
         part.steps = plan.one_way(plan.plan(view), push=options.push, pull=options.pull)
         part.clean = part.clean and self._report.errors.total == before
-        self._catalog.save()
+        self._catalog.save_some()
         return part
 
     def _marked(self, view: View, witness: Witness) -> frozenset[str]:

@@ -193,14 +193,15 @@ class ProjectSync:
 
     # -------------------------------------------------------------- one phase
     def _phase(self, phase: str, parts: Iterable[Part]) -> None:
-        batch: list[Part] = []
+        batch, planned = list[Part](), 0
         progress = Progress(phase, self._report, self._options)
         for part in parts:
             batch.append(part)
+            planned += len(part.steps)
             self._gate.look()
-            if sum(len(one.steps) for one in batch) >= _BATCH_STEPS:
+            if planned >= _BATCH_STEPS:
                 self._act(batch, progress)
-                batch = []
+                batch, planned = [], 0
         self._act(batch, progress)
 
     def _act(self, batch: list[Part], progress: Progress) -> None:
@@ -210,6 +211,7 @@ class ProjectSync:
             return
         owners = {step.name: part for part in batch for step in part.steps}
         progress.plan(steps)
+        self._catalog.save()  # what follows may take long
         try:
             if any(map(plan.changes_remote, steps)):
                 self._stamps.open()

@@ -84,11 +84,11 @@ class Session:
     """What a process remembers of its remotes; lost without harm.
 
     Attributes:
-        open: names of our open stamps, by project id and remote id.
+        open: our open stamps, and when they were made (Unix µs), by project id and remote id.
         widths: how many steps at once each remote bears, by its id.
     """
 
-    open: dict[tuple[str, str], str] = field(default_factory=dict)
+    open: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
     widths: dict[str, Width] = field(default_factory=dict)
     _strangers: dict[tuple[str, str], tuple[frozenset[str], int]] = field(default_factory=dict)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from localstored.session import Options, Session
 
 DAY_US: Final = 24 * 3600 * 1_000_000
+_RENEWED_US: Final = 3600 * 1_000_000
 MAX_STAMPS: Final = 10_000
 _ID_BYTES: Final = 8
 _OPEN: Final = ".open"
@@ -70,6 +71,8 @@ class Stamps:
     def agree(self, listed: frozenset[str]) -> bool:
         """Whether what is remembered of the remote still holds, given the stamps that it lists."""
         known, now_us = self._catalog.stamps(), self._options.clock()
+        if self._open and self._open not in listed:
+            del self._session.open[self._key]  # the remote was set back: it tells nobody anything
         if self._options.relist or not known or known.keys() != listed:
             return False
         # In one that is open somebody may be changing things just now; a day later it is dead.
@@ -86,16 +89,24 @@ class Stamps:
 
     @property
     def _open(self) -> str:
-        return self._session.open.get(self._key, "")
+        return self._session.open.get(self._key, ("", 0))[0]
 
     def open(self) -> None:
-        """Tell the others that something is about to change; once is enough until it is settled."""
-        if self._open or not self._options.stamps:
+        """Tell the others that something is about to change; once an hour until it is settled.
+
+        One that is a day old counts for nothing: so it is renewed long before.
+        """
+        old, made_us = self._session.open.get(self._key, ("", 0))
+        now_us = self._options.clock()
+        if (old and 0 <= now_us - made_us < _RENEWED_US) or not self._options.stamps:
             return
         name = f"{self._new()}{_OPEN}"
         self._remote.create(name, b"")
-        self._session.open[self._key] = name
+        self._session.open[self._key] = (name, now_us)
         self.remember([*self._catalog.stamps(), name])
+        if old:
+            self._remote.delete(old)
+            self.remember(self._catalog.stamps().keys() - {old})
 
     def settle(self) -> None:
         """Tell the others what there is now: a new stamp, then our older ones go."""
