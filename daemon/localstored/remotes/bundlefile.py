@@ -433,6 +433,8 @@ class BundleFile:
     def _make_room(self, size: int) -> None:
         """Close this part, and begin the next one, when a record of this size does not fit."""
         scan = self._scan
+        if scan.number not in scan.parts:  # it could not be made when it was its turn
+            add_part(scan)
         if not self._part_bytes or scan.end + size + RECORD_LEAST_BYTES < self._part_bytes:
             return
         if PART_HEADER_BYTES + size + RECORD_LEAST_BYTES >= self._part_bytes:
