@@ -157,8 +157,8 @@ class Judged:
 
 def acknowledged(paths: ProjectPaths, remote_id: str) -> dict[str, Line]:
     """The last receipt of a remote for each name."""
-    lines, _ = ReceiptFile.of(paths, remote_id).read_from(0)
-    return {line.name: line for line in lines}
+    batches = ReceiptFile.of(paths, remote_id).batches()
+    return {line.name: line for lines, _ in batches for line in lines}
 
 
 def read_logs(paths: ProjectPaths, facts: Iterable[LogFacts], now_us: int) -> dict[str, Log]:

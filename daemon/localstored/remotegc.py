@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from localstore import pruned
 from localstore.crypto import random_bytes
+from localstore.durable import create_file
 from localstore.errors import Damaged, LocalStoreError, NotPermitted, RemoteError
 from localstore.layout import FileKind, FileName, HomePaths, parse_name
 from localstore.remotes import read_remotes
@@ -200,7 +201,8 @@ class _Collection:
                         self._check_alone(guard)
                         self._delete(self._still_unneeded(batch))
                 finally:
-                    if self._report.deleted:
+                    # Also of an earlier call that was cut before it could tell.
+                    if self._untold().exists():
                         self._tell_everybody(writer)
                 self._sweep_stamps(guard)
 
@@ -314,21 +316,29 @@ class _Collection:
         return [(one, size) for one, size in batch if one not in needed]
 
     def _delete(self, batch: list[tuple[str, int]]) -> None:
-        lines = []
-        for one, size in batch:
-            name = f"objects/{one[:2]}/{one}"
-            self._remote.delete(f"projects/{self._paths.id}/{name}")
-            lines.append(Line(name, 0, EMPTY_SHA256, self._clock()))
-            self._report.deleted += 1
-            self._report.deleted_bytes += size
-        if lines:
-            ReceiptFile.of(self._paths, self._remote.id).append(lines)
+        if batch:
+            create_file(self._untold(), b"")
+        lines: list[Line] = []
+        try:
+            for one, size in batch:
+                name = f"objects/{one[:2]}/{one}"
+                self._remote.delete(f"projects/{self._paths.id}/{name}")
+                lines.append(Line(name, 0, EMPTY_SHA256, self._clock()))
+                self._report.deleted += 1
+                self._report.deleted_bytes += size
+        finally:
+            if lines:
+                ReceiptFile.of(self._paths, self._remote.id).append(lines)
 
     def _tell_everybody(self, writer: str) -> None:
         """A new stamp: what anybody remembers of this remote's listing counts no more."""
         stamp = f"projects/{self._paths.id}/stamps/{writer}-{random_bytes(8).hex()}"
         self._remote.create(stamp, b"")
         engine.forget_listing(self._paths, self._remote.id)
+        self._untold().unlink(missing_ok=True)
+
+    def _untold(self) -> Path:
+        return self._paths.local / f"untold-{self._remote.id}"
 
     def _sweep_stamps(self, guard: Guard) -> None:
         for stamp in guard.stale(_DEAD_STAMP_US):

@@ -1,9 +1,9 @@
 """A prune or a pull killed before each of its steps on the disk, and prunes beside a writer.
 
-Run as a program: `python -m tests.prune.kills FOLDER WHAT FIRST COUNT`, WHAT is `prune`, `pull` or
-`beside`. The code is the real one; an audit hook stops it before each call that opens, renames,
-links or removes a file, or lists a folder. A hook stays for the life of a process, hence the
-program.
+Run as a program: `python -m tests.prune.kills FOLDER WHAT FIRST COUNT EACH`, WHAT is `prune`,
+`pull` or `beside`. The code is the real one; an audit hook stops it before each call that opens,
+renames, links or removes a file, or lists a folder. A hook stays for the life of a process, hence
+the program.
 """
 
 from __future__ import annotations
@@ -119,11 +119,11 @@ def beside(folder: Path, seed: int) -> list[str]:
     return [f"{seed}: lost {one}" for one in lost]
 
 
-def main(folder: Path, what: str, first: int, count: int) -> None:
+def main(folder: Path, what: str, first: int, count: int, each: int) -> None:
     sys.addaudithook(_hook)
     problems: list[str] = []
     counts: Counter[str] = Counter()
-    for number in range(first, first + count):
+    for number in range(first, first + count, each):
         if what == "beside":
             problems += beside(folder / str(number), number)
         else:
@@ -137,4 +137,4 @@ def main(folder: Path, what: str, first: int, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:]))
