@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -199,6 +203,26 @@ def test_a_length_of_time_without_a_unit_is_refused(text: str) -> None:
     done = call("sync", "pause", "--for", text)
     assert done.code == 2
     assert "--for" in done.err
+
+
+def test_a_nodes_home_that_only_writes_is_carried_away_by_the_jobs_last_act(
+    home: Path, stick: Path, tmp_path: Path, make_run: Callable[..., str]
+) -> None:
+    """As docs/deploy/slurm.md has it: ticket, remote, training, `sync now --wait`."""
+    ticket, node = str(tmp_path / "ticket"), str(with_remote(tmp_path / "node", stick))
+    make_run([{"loss": 1.0}], id="before")
+    made = call("project", "ticket", "--deposit", "--project", "digits", ticket)
+    assert made.code == 0, made.err
+    assert call("enroll", ticket, LOCALSTORE_HOME=node).code == 0
+    script = "import localstore; r = localstore.init(project='digits', id='job'); r.log({'x': 7})"
+    environment = {**os.environ, "LOCALSTORE_HOME": node}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=60)
+    last = call("sync", "now", "--wait", "--timeout", "1m", LOCALSTORE_HOME=node)
+    assert last.code == 0, last.err
+    assert call("sync", "status", "--exit-code", LOCALSTORE_HOME=node).code == 0
+    shutil.rmtree(node)
+    assert call("sync", "now").code == 0
+    assert "job" in call("ls", "digits").out
 
 
 # ------------------------------------------------------------------ nothing to do
