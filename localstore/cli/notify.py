@@ -178,7 +178,7 @@ def run(*, once: bool) -> None:
             notifying.round()
             return
         stop.on_signals()
-        notifying.run(lambda: stop.asked)
+        notifying.run(lambda: stop.asked, stop.wait)
 
 
 def _identity() -> Identity | None:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 STATE_FILE: Final = "notify.state"
 IDLE_S: Final = 2.0
-_TICK_S: Final = 0.1
 _RUNS_EVERY_S: Final = 10.0
 _SHARE: Final = 50  # reading runs may take one part in so many of the time
 _DIGEST_FROM: Final = 4  # so many events at once make one message
@@ -82,19 +81,18 @@ class Notifying:
         self._runs_due_s = 0.0
 
     # -------------------------------------------------------------- the loop
-    def run(self, stopping: Callable[[], bool]) -> None:
-        """Rounds until `stopping`; what goes wrong is said, and never ends them."""
+    def run(self, stopping: Callable[[], bool], wait: Callable[[float], object]) -> None:
+        """Rounds until `stopping`; what goes wrong is said, and never ends them.
+
+        Args:
+            wait: waits so many seconds, less when it is time to stop.
+        """
         while not stopping():
             try:
                 self.round()
             except FAILURES as error:
                 self._say(f"notify: {type(error).__name__}")
-            self._wait(stopping)
-
-    def _wait(self, stopping: Callable[[], bool]) -> None:
-        deadline = self._monotonic() + IDLE_S
-        while not stopping() and self._monotonic() < deadline:
-            time.sleep(_TICK_S)
+            wait(IDLE_S)
 
     def round(self) -> int:
         """Look once, and tell what is new; returns how many messages went out.

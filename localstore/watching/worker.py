@@ -6,17 +6,18 @@ Speaks to stderr in lines for a journal, by ids and kinds of error; never a name
 from __future__ import annotations
 
 import os
+import select
 import signal
 import stat as stat_module
 import sys
 import threading
-import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from localstore import settings
 from localstore.errors import AlreadyExists, BadSetting, KeyUnavailable, LocalStoreError
 from localstore.layout import FILE_MODE, HomePaths
+from localstore.vault import Vault
 from localstore.watching import watches
 from localstore.watching.loop import IDLE_S, Stopped, Watching
 
@@ -72,37 +73,48 @@ def options_of(home: HomePaths) -> Callable[[str, str], Settings]:
 
 
 class Stop:
-    """Whether to leave, and a bell that ends a wait early."""
+    """Whether to leave, and a bell that ends a wait early.
+
+    The bell is a pipe: a signal handler may not touch a lock that its own thread may hold.
+    """
 
     def __init__(self) -> None:
-        self._bell = threading.Event()
+        self._hears, self._rings = os.pipe()
+        os.set_blocking(self._hears, False)
+        os.set_blocking(self._rings, False)
+        self._over = threading.Event()
         self.asked = False
         self.reload = True
 
     def leave(self, *_signal: object) -> None:
         """Leave soon; fit for a signal handler."""
         self.asked = True
-        self._bell.set()
+        self.ring()
 
     def look(self, *_signal: object) -> None:
         """Read the files of settings again; fit for a signal handler."""
         self.reload = True
-        self._bell.set()
+        self.ring()
 
     def ring(self) -> None:
-        """End a wait."""
-        self._bell.set()
+        """End a wait; fit for a signal handler and for other threads."""
+        with suppress(OSError):  # full: it will be heard
+            os.write(self._rings, b"!")
 
     def wait(self, seconds: float) -> None:
-        """Wait, at most so long."""
-        self._bell.wait(seconds)
-        self._bell.clear()
+        """Wait, at most so long; in one thread."""
+        select.select([self._hears], [], [], seconds)
+        with suppress(BlockingIOError):
+            os.read(self._hears, 4096)
+
+    def end(self) -> None:
+        """Let other threads go."""
+        self.asked = True
+        self._over.set()
 
     def sleep(self, seconds: float) -> None:
-        """Wait in another thread, which no bell is for."""
-        deadline = time.monotonic() + seconds
-        while not self.asked and time.monotonic() < deadline:
-            time.sleep(0.05)
+        """Wait in another thread, until the end at most."""
+        self._over.wait(seconds)
 
     def on_signals(self) -> None:
         """Leave on SIGTERM and SIGINT, look again on SIGHUP."""
@@ -128,15 +140,21 @@ class Stop:
 
 
 def watch_until(
-    watching: Watching, stop: Stop, *, say: Callable[[LocalStoreError], object], home: HomePaths
+    watching: Watching,
+    stop: Stop,
+    *,
+    say: Callable[[LocalStoreError], object],
+    home: HomePaths,
+    valid: Callable[[], bool] = lambda: True,
 ) -> None:
     """Rounds until somebody stops them, or nothing is watched any more.
 
     Args:
         say: gets what is wrong with `watch.toml`; the watches from before go on.
+        valid: whether to go on; asked about every two seconds.
     """
     try:
-        while not stop.asked and watches.path_of(home).exists():
+        while not stop.asked and watches.path_of(home).exists() and valid():
             try:
                 watching.reload(force=stop.reload)
             except LocalStoreError as error:
@@ -157,6 +175,7 @@ class Worker:
         """Nothing is read yet."""
         self._home, self._stop = home, stop
         self._told: set[str] = set()
+        self._key_stamp: tuple[tuple[str, int, int], ...] = ()
 
     def run(self) -> int:
         """Work until told to stop, or until there is nothing to do.
@@ -178,13 +197,31 @@ class Worker:
             )
             thread.start()
             try:
-                while not self._stop.asked and self._wanted():
+                while not self._stop.asked and self._wanted() and self._same_key(identity):
                     self._watch(identity)
                     self._stop.wait(IDLE_S)
             finally:
-                self._stop.leave()
+                self._stop.end()
                 thread.join(_STOP_WAIT_S)
         return DONE
+
+    def _same_key(self, identity: Identity | None) -> bool:
+        """Whether the key is the one that this process began with; the service starts another."""
+        stamp = self._stamp()
+        if identity is None and stamp != self._key_stamp:
+            self._key_stamp = stamp
+            with suppress(LocalStoreError):
+                Vault(self._home).load()
+                return False
+        return identity is None or stamp == self._key_stamp
+
+    def _stamp(self) -> tuple[tuple[str, int, int], ...]:
+        try:
+            with os.scandir(self._home.identity) as found:
+                facts = [(one.name, one.stat()) for one in found]
+        except OSError:
+            return ()
+        return tuple(sorted((name, one.st_mtime_ns, one.st_size) for name, one in facts))
 
     def _notify(self, identity: Identity | None) -> None:
         """The notifiers, as long as nobody else speaks for this home."""
@@ -194,7 +231,8 @@ class Worker:
         while not self._stop.asked:
             try:
                 with only_one(self._home.root / "notify.lock", "tells of runs"):
-                    Notifying(self._home, identity, say=self._say).run(self._stop_asked)
+                    notifying = Notifying(self._home, identity, say=self._say)
+                    notifying.run(self._stop_asked, self._stop.sleep)
             except (AlreadyExists, OSError) as error:
                 self._say(f"notify: {type(error).__name__}")
                 self._stop.sleep(EVERY_S)
@@ -209,8 +247,8 @@ class Worker:
 
     def _identity(self) -> Identity | None:
         from localstore.notify.notifiers import path_of
-        from localstore.vault import Vault
 
+        self._key_stamp = self._stamp()
         try:
             return Vault(self._home).load()
         except LocalStoreError as error:
@@ -231,7 +269,13 @@ class Worker:
             stopping=self._stop_asked,
         )
         self._stop.reload = True
-        watch_until(watching, self._stop, say=self._bad_setting, home=self._home)
+        watch_until(
+            watching,
+            self._stop,
+            say=self._bad_setting,
+            home=self._home,
+            valid=lambda: self._same_key(identity),
+        )
 
     def _tell(self, watch: str, plain: str, _full: str) -> None:
         journal(_WARNING, f"watch {watch}: {plain}")

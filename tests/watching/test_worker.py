@@ -197,3 +197,15 @@ def test_a_watch_of_any_folder_name_survives_the_file(bench: Bench) -> None:
     odd = os.fsdecode(b'/data/\xff\xfe "quoted" \\ \n')
     watch = bench.added(folder=odd, keep=3, aliases=("best", "new"), complete_when="{name}.ok")
     assert watches.read_watches(bench.home, Vault(bench.home).load().home_key) == [watch]
+
+
+def test_another_key_ends_it_so_that_the_service_starts_one_that_has_it(
+    bench: Bench, start: Any
+) -> None:
+    bench.added()
+    worker = start()
+    bench.put("a", b"1")
+    taken(bench, 1)
+    secret = next(bench.home.identity.glob("secret*"))
+    os.utime(secret, ns=(1, 1))
+    assert worker.wait(10) == 0
