@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+from localstore.errors import Refused
 from localstore.layout import FileKind
 from localstored.remotes.base import MAX_PIECE_BYTES, check_name
 
@@ -111,7 +113,7 @@ def read_key(meta: Meta) -> tuple[str, Piece] | None:
     """
     if len(meta.key) > MAX_KEY_CHARS:
         return None
-    found = _PIECE.fullmatch(meta.key)
+    found = _PIECE.fullmatch(meta.key) if meta.key[-33:-32] == "-" else None
     name = found[1] if found else meta.key
     if found is None:
         start, end = 0, meta.size
@@ -124,17 +126,20 @@ def read_key(meta: Meta) -> tuple[str, Piece] | None:
 
 def fits(name: str, start: int, end: int, *, bare: bool) -> bool:
     """Whether a file of this name may have such a piece."""
-    from localstore.errors import Refused
-
-    try:
-        _, file = check_name(name)
-    except Refused:
+    kind = _kind(name)
+    if kind is None or not 0 <= end - start <= MAX_PIECE_BYTES:
         return False
-    if not 0 <= end - start <= MAX_PIECE_BYTES:
-        return False
-    if file.kind is FileKind.LOG:
+    if kind is FileKind.LOG:
         return not bare
     return bare or start >= MAX_PIECE_BYTES
+
+
+@lru_cache(maxsize=256)  # the pieces of a file are listed together
+def _kind(name: str) -> FileKind | None:
+    try:
+        return check_name(name)[1].kind
+    except Refused:
+        return None
 
 
 def chain(pieces: Iterable[Piece]) -> list[Span]:
