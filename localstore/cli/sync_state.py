@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,6 +11,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STATE_FOLDER: Final = "state"
+LEASE_FILE: Final = "localstored.lease"
+_MAX_LEASE_BYTES: Final = 4096
+_LEASE_S: Final = 120.0  # a minute, and clocks that are not quite alike
 _MAX_FILE_BYTES: Final = 1 << 20
 _MAX_HISTORY_BYTES: Final = 1 << 22
 
@@ -50,6 +54,23 @@ def read_history(home: Path, count: int) -> list[dict[str, Any]]:
     except OSError:
         return []
     return [entry for entry in map(_parsed, lines) if isinstance(entry, dict)][-count:]
+
+
+def daemon_elsewhere(home: Path, now_s: float) -> str:
+    """The machine whose daemon serves this home, on a shared file system; empty: none known.
+
+    Its lease begins with a count and then says whose it is; a minute without a beat ends it.
+    """
+    try:
+        with (home / LEASE_FILE).open("rb") as file:
+            raw = file.read(_MAX_LEASE_BYTES)
+            beat_s = os.fstat(file.fileno()).st_mtime
+    except OSError:
+        return ""
+    match _parsed(raw.lstrip(b"0123456789")):
+        case {"host": str(host)} if host != os.uname().nodename and now_s - beat_s < _LEASE_S:
+            return host
+    return ""
 
 
 def _document(path: Path) -> object:

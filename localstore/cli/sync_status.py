@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +14,7 @@ from localstore.cli.engine import load_engine
 from localstore.cli.ls import age, local_minute
 from localstore.cli.rm import size_text
 from localstore.cli.sync_report import called
+from localstore.cli.sync_state import daemon_elsewhere
 from localstore.cli.terminal import inert
 
 if TYPE_CHECKING:
@@ -123,7 +125,7 @@ def _error(remote: Mapping[str, Any]) -> dict[str, Any]:
 
 # ------------------------------------------------------------------ for people
 def _print(found: Mapping[str, Any], rows: list[Row], names: Mapping[str, str]) -> None:
-    for line in daemon_lines(found):
+    for line in daemon_lines(found, daemon_elsewhere(store.home(), time.time())):
         click.echo(line)
     remotes = _remotes(found)
     if rows:
@@ -175,10 +177,12 @@ def _print_trouble(name: str, remote: Mapping[str, Any], *, is_running: bool) ->
         click.echo(f"{inert(name)}: the daemon tries again at {local_minute(again / _US)}")
 
 
-def daemon_lines(found: Mapping[str, Any]) -> list[str]:
-    """Whether a daemon runs, whether it is paused, and what it warns of."""
+def daemon_lines(found: Mapping[str, Any], elsewhere: str = "") -> list[str]:
+    """Whether a daemon runs, here or on another machine, is paused, and what it warns of."""
     process = _number(found, "pid")
-    if process is None:
+    if process is None and elsewhere:
+        lines = [f"daemon: running on {inert(elsewhere)}, which shares this home"]
+    elif process is None:
         lines = ["daemon: not running here; `localstore daemon start`, or sync by hand"]
     else:
         since = _number(found, "started_us")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -121,6 +123,16 @@ def test_the_daemon_in_a_few_words(found: dict[str, Any], lines: list[str] | Non
         assert len(daemon_lines({**found, "damage": [3, {"name": "a"}]})) == 2
     else:
         assert daemon_lines(found) == lines
+
+
+def test_a_daemon_on_another_machine_that_shares_the_home_is_named(home: Path) -> None:
+    lease = home / "localstored.lease"
+    lease.write_text("00000000000000000042" + json.dumps({"host": "login1", "pid": 4}))
+    assert "daemon: running on login1, which shares this home" in call("sync", "status").out
+    os.utime(lease, (time.time() - 3600,) * 2)
+    assert "daemon: not running here" in call("sync", "status").out
+    lease.write_bytes(b"\xff" * 100)
+    assert "daemon: not running here" in call("sync", "status").out
 
 
 # ------------------------------------------------------------------ the log
