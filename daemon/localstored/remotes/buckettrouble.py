@@ -22,6 +22,10 @@ _BAD_RANGE: Final = re.compile(r"status code: 416|Wanted range starting at")
 _NO_CREDENTIALS: Final = re.compile(
     r"169\.254\.|metadata\.google|metadata server|[Cc]redential|OAuth|service account", re.ASCII
 )
+# Names that people chose: a bucket may be called "certificates".
+_NAMES: Final = re.compile(
+    r'https?://(?!169\.254\.|metadata\.)\S+|path: "[^"]*"|(?:path|location) \S+'
+)
 _NO_BUCKET: Final = frozenset({"NoSuchBucket", "ContainerNotFound"})
 _REFUSED: Final = frozenset(
     {"ExpiredToken", "TokenRefreshRequired", "InvalidToken", "InvalidAccessKeyId",
@@ -31,7 +35,8 @@ _ELSEWHERE: Final = frozenset(
     {"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"}
 )
 _FULL: Final = frozenset({"QuotaExceeded", "QuotaExceededException", "XMinioStorageFull"})
-_PASSING: Final = frozenset({"RequestTimeout", "BadDigest", "IncompleteBody", "SlowDown"})
+_PASSING: Final = frozenset({"RequestTimeout", "BadDigest", "IncompleteBody"})
+_SLOWER_S: Final = 1.0  # who asks to slow down gets a pause, also where it does not say how long
 
 _CREDENTIALS_HINT: Final = (
     "`localstore remote add --credentials` says which credentials are used; "
@@ -73,7 +78,7 @@ def trouble(where: str, error: Exception) -> RemoteError:
     Args:
         where: the bucket's url, without secrets.
     """
-    text = str(error)
+    text = _NAMES.sub("", str(error))
     if isinstance(error, TimeoutError):
         return Busy(f"{where} does not answer in time")
     status = _STATUS.search(text)
@@ -100,13 +105,17 @@ def _permanent(hint: str) -> Callable[[str], RemoteError]:
 _TABLE: Final[tuple[tuple[Callable[[int, str], bool], Callable[[str], RemoteError]], ...]] = (
     (lambda _, code: code == "RequestTimeTooSkewed", _permanent(_CLOCK_HINT)),
     (lambda status, code: status == 507 or code in _FULL, Full),
+    (
+        lambda status, code: status == 429 or code == "SlowDown",
+        lambda said: Busy(said, retry_after_s=_SLOWER_S),
+    ),
     (lambda _, code: code in _PASSING, Busy),
     (lambda _, code: code in _ELSEWHERE, _permanent(_REGION_HINT)),
     (lambda status, _: 300 <= status < 400, _permanent(_REGION_HINT)),
     (lambda status, code: status in (401, 403) or code in _REFUSED, _permanent(_CREDENTIALS_HINT)),
     (lambda status, _: status == 404, _permanent(_BUCKET_HINT)),
     (lambda status, _: status == 407, _permanent("the proxy wants a name and a password")),
-    (lambda status, _: status in (408, 409, 425, 429), Busy),
+    (lambda status, _: status in (408, 409, 425), Busy),
     (lambda status, _: status == 501, RemoteError),
     (lambda status, _: status >= 500, Busy),
 )
