@@ -59,7 +59,8 @@ def broken(kind: str, source: str = "reqwest::Error") -> RemoteError:
     ("status", "code"),
     [
         (500, "InternalError"), (502, ""), (503, ""), (504, ""), (408, ""),
-        (409, "OperationAborted"), (425, ""), (400, "RequestTimeout"), (400, "BadDigest"), (400, "IncompleteBody"),
+        (409, "OperationAborted"), (425, ""), (400, "RequestTimeout"),
+        (400, "BadDigest"), (400, "IncompleteBody"),
     ],
 )  # fmt: skip
 def test_what_passes_by_itself_is_busy(status: int, code: str) -> None:
