@@ -226,6 +226,7 @@ def bundle_import(
     *,
     projects: Sequence[str] | None = None,
     relay: bool = False,
+    restore: bool = False,
     recipients: frozenset[str] = frozenset(),
     on_event: Callable[[Event], None] | None = None,
     clock: Callable[[], int] = now_us,
@@ -240,6 +241,7 @@ def bundle_import(
         path: a bundle (any of its parts), or a folder that is a remote.
         projects: ids; None: all that are here, and those that hold a keyslot for `recipients`.
         relay: keep projects that nobody here can read, too, to pass them on.
+        restore: bring back what was pruned here.
 
     Raises:
         NotFound: no such file, or it has none of `projects`.
@@ -259,6 +261,7 @@ def bundle_import(
             check=check,
             scheme=REMOTE_NAME,
             push=False,
+            restore=restore,
             stamps=False,
         )
         _pull(HomePaths(home), remote, options, report)

@@ -175,7 +175,7 @@ class Gatherer:
         view = replace(
             self._view(found, there),
             erased=erased,
-            pruned=frozenset(stubs),
+            pruned=frozenset(() if self._options.restore else stubs),
             marks=frozenset().union(*(self._catalog.marks(f"runs/{one}") for one in below)),
         )
         part.items = found.items
@@ -266,7 +266,7 @@ class Gatherer:
             view,
             decide=partial(part.decide, decider=self._gate.decider(self._paths)),
             wanted=frozenset(f"{folder}/{one}" for one in needed.living),
-            pruned=frozenset(stubs - mine),
+            pruned=frozenset(() if self._options.restore else stubs - mine),
             condemned=frozenset(condemned),
         )
         return self._part(part, view, found)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from localstore import pruned
@@ -23,6 +24,7 @@ from localstored.engine import now_us
 from localstored.guards import COLLECTOR, PRUNER, Guard
 from localstored.prunable import SHARED, Amount, Judge, Selection, acknowledged
 from localstored.remotes import open_remote
+from localstored.remotes.acknowledged import destination_entries, open_place
 from localstored.remotes.base import Unreachable
 from localstored.replica import replica_id
 from localstored.verify import sha256_of
@@ -153,7 +155,8 @@ def prune(
     """Remove bytes from this disk that a remote has, oldest first.
 
     Args:
-        remotes: names; only what one of them has goes. None: all that were added.
+        remotes: names; only what one of them has goes. None: all that were added. A destination
+            whose receipts were carried here counts when it is named.
         projects: ids. subjects: runs and artifacts (hex); None: all.
         writers: besides `subjects`: (subject, writer id), what one process wrote of a subject.
         keep_subjects, keep_writers: what stays in any case.
@@ -185,10 +188,13 @@ def prune(
     )
     wanted = None if projects is None else frozenset(projects)
     report = PruneReport(dry_run=dry_run)
-    for entry in chosen(read_remotes(home), remotes):
+    known = read_remotes(home)
+    if remotes is not None:
+        known |= destination_entries(home)
+    for entry in chosen(known, remotes):
         folders = [p for p in HomePaths(home).all_projects() if wanted is None or p.id in wanted]
         try:
-            _prune_on(entry, folders, report, options, opener)
+            _prune_on(entry, folders, report, options, partial(open_place, home, opener=opener))
         except (LocalStoreError, OSError) as problem:
             report.failed[entry.name] = str(problem)
     return report

@@ -42,6 +42,7 @@ class Options:
             asking the remote what it has.
         urgent: subjects that have new blocks since it was asked before; they go in between.
         push, pull: one way alone.
+        restore: pull what was pruned here, too.
         stamps: False: a remote that no other replica uses at the same time: no stamps, and it is
             listed in full each time.
         relist: list in full this time, whatever the stamps say.
@@ -65,6 +66,7 @@ class Options:
     urgent: Callable[[], Mapping[str, frozenset[str]]] | None = None
     push: bool = True
     pull: bool = True
+    restore: bool = False
     stamps: bool = True
     relist: bool = False
     crew: Callable[[int], Crew] = Threads

@@ -140,6 +140,7 @@ def _print_export(values: Mapping[str, Any], names: Mapping[str, str]) -> None:
 @_file
 @_projects
 @click.option("--relay", is_flag=True, help="Also keep what nobody here can read, to pass it on.")
+@click.option("--pruned", is_flag=True, help="Also bring back what was pruned here.")
 @click.option(
     "--receipt",
     "receipt_file",
@@ -155,6 +156,7 @@ def import_(
     projects: tuple[str, ...],
     *,
     relay: bool,
+    pruned: bool,
     receipt_file: Path | None,
     no_receipt: bool,
     as_json: bool,
@@ -179,6 +181,7 @@ def import_(
             path,
             projects=_ids(projects),
             relay=relay,
+            restore=pruned,
             recipients=store.recipients(),
             on_event=on_event,
         )
