@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 TICK_S: Final = 1.0
 STOP_S: Final = 4.0
 RESCAN_S: Final = 600.0
+RESCAN_SHARE: Final = 0.004  # of a core, for all rescans together
 LOOK_S: Final = 60.0
 QUIET_LOOK_S: Final = 3.0
 ALIVE_S: Final = 10.0
@@ -189,7 +190,9 @@ class Service:
             self._systemd.reloading()
             self._remotes_mark = None
             self._desk.read_pause()
-            self._rescan()
+            self._watcher.rescan()
+            for worker in self._workers.values():
+                worker.want_full(at_once=True)
             self._systemd.ready()
         self._read_remotes()
         self._note_policy()
@@ -293,9 +296,14 @@ class Service:
         self._stirred.set()
 
     def _rescan(self) -> None:
+        """What needs no event; of a large store rarer, so that an idle service stays idle."""
         self._watcher.rescan()
-        for worker in list(self._workers.values()):
-            worker.want_full()
+        workers = list(self._workers.values())
+        for worker in workers:
+            if self._rescan_s < RESCAN_S:
+                worker.want_full()  # somebody wants it so often, whatever it costs
+            else:
+                worker.want_rescan(RESCAN_SHARE / len(workers))
 
     def _look(self) -> None:
         for worker in list(self._workers.values()):

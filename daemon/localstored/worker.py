@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
+import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -90,6 +91,7 @@ class RemoteWorker:
         self._held_open = _HeldOpen(opener, desk)
         self._stamps: Mapping[str, frozenset[str]] = {}
         self._changed_at: float | None = None  # when we last changed something there
+        self._full_at, self._full_cost_s = desk.monotonic(), 0.0
         self.doing = "idle"
         self.progress: Event | None = None
         self._thread = threading.Thread(target=self._run, name=f"sync {entry.name}", daemon=True)
@@ -128,6 +130,12 @@ class RemoteWorker:
             if at_once:
                 self._agenda.unblock()
             self._turn.notify_all()
+
+    def want_rescan(self, share: float) -> None:
+        """Compare everything, if that is not more than this share of a core's time."""
+        since = self._desk.monotonic() - self._full_at
+        if since * share >= self._full_cost_s:
+            self.want_full()
 
     def want_look(self) -> None:
         """See whether others changed something."""
@@ -239,9 +247,7 @@ class RemoteWorker:
             if work.look and not self._others_changed():
                 self._agenda.succeeded()
             elif work.full or work.look:
-                self._stamps = self._list_stamps()
-                self._sync(full=True)
-                give_memory_back()
+                self._sync_all()
             else:
                 self._sync_hints(self._still_here(work.hints))
         except Stopped:
@@ -254,6 +260,13 @@ class RemoteWorker:
             self._fail(LocalStoreError(_FAULT))
         finally:
             self.progress = None
+
+    def _sync_all(self) -> None:
+        began_s = time.process_time()
+        self._stamps = self._list_stamps()
+        self._sync(full=True)
+        give_memory_back()
+        self._full_at, self._full_cost_s = self._desk.monotonic(), time.process_time() - began_s
 
     def _sync_hints(self, hints: Mapping[str, frozenset[str]]) -> None:
         """The named subjects; of a project with new links everything, as links decide over all."""
