@@ -45,6 +45,7 @@ ERRORS = {
     errors.ConfigError: 2,
     errors.BadSetting: 78,
     errors.NotFound: 66,
+    errors.Pruned: 66,
     errors.AlreadyExists: 73,
     errors.KeyUnavailable: 11,
     errors.NotPermitted: 77,
