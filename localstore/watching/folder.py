@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from localstore.artifacts.model import Version
     from localstore.project import Project
     from localstore.settings import Settings
-    from localstore.watching.looking import Candidate
+    from localstore.watching.looking import Candidate, Stamp
     from localstore.watching.watches import Watch
 
 BACK: Final = "the folder is there again"
@@ -95,6 +95,7 @@ class WatchedFolder:
         self._pattern = Pattern.read(watch.pattern)
         self._rest = Rest(watch.settle_s)
         self._failures: dict[str, _Failure] = {}
+        self._known: dict[str, tuple[tuple[str, Stamp], ...]] = {}
         self._told: set[str] = set()
         self._project: tuple[Project, Settings] | None = None
         self._opened_s = 0.0
@@ -140,18 +141,24 @@ class WatchedFolder:
         before = self._clock()
         seen = self._look()
         now = self._clock()
-        self._look_took_s = now - before
         if seen is None:
             return []
         self._tell_problems(seen)
         resting = self._rest.look(seen.candidates, now, renamed)
         self.waiting = {name for name, one in seen.candidates.items() if not one.problem}
         self._failures = {k: one for k, one in self._failures.items() if k in seen.candidates}
-        return self._not_known(resting, now) if resting else []
+        new = self._not_known(resting, now) if resting else []
+        self._look_took_s = self._clock() - before
+        return new
 
     def _not_known(self, resting: list[Candidate], now_s: float) -> list[Candidate]:
-        memory = self._memory_of_watch(now_s)
-        known = {one.name for one in resting if memory.has(one)}
+        memory = self._remembered()
+        self._known = {
+            one.name: one.files
+            for one in resting
+            if self._known.get(one.name) == one.files or memory.has(one)
+        }
+        known = self._known.keys()
         self.waiting -= known
         new = [one for one in resting if one.name not in known and self._may_try(one, now_s)]
         return self._newest_only(new, memory)
@@ -182,8 +189,7 @@ class WatchedFolder:
         if self._pause_until_s > self._clock() or self._is_written(candidate):
             return False
         project, options = self._opened()
-        assert self._memory is not None  # noqa: S101 - `_not_known` asked it
-        taker = Taker(project, self.watch, options, self._memory, warn=self._warn)
+        taker = Taker(project, self.watch, options, self._remembered(), warn=self._warn)
         try:
             result = self._carry_out(candidate, lambda progress: taker.take(candidate, progress))
         except Changed:
@@ -249,10 +255,9 @@ class WatchedFolder:
     def _can_read(self) -> bool:
         return self._opened()[0].can_read
 
-    def _memory_of_watch(self, _now_s: float) -> Memory:
-        project, _ = self._opened()
+    def _remembered(self) -> Memory:
         if self._memory is None:
-            self._memory = Memory(project, self.watch.id)
+            self._memory = Memory(self._opened()[0], self.watch.id)
         return self._memory
 
     # -------------------------------------------------------------- telling

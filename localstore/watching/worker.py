@@ -102,7 +102,9 @@ class Stop:
             os.write(self._rings, b"!")
 
     def wait(self, seconds: float) -> None:
-        """Wait, at most so long; in one thread."""
+        """Wait, at most so long; in one thread. Not at all when it is time to leave."""
+        if self.asked:
+            return
         select.select([self._hears], [], [], seconds)
         with suppress(BlockingIOError):
             os.read(self._hears, 4096)
