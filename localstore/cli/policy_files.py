@@ -147,8 +147,12 @@ def keys_of(key: str, remote: str | None, *, whole: bool = False) -> tuple[str, 
             )
         keys = ("remotes", remote, *keys)
     if not any(_is_key(keys, table, whole) for table in TABLES):
-        _say_why(keys)
-        raise BadSetting(f"there is no key {key!r}{did_you_mean(key, _all_keys())}")
+        if len(keys) > 1:
+            _say_why(keys)
+        raise BadSetting(
+            f"there is no key {key!r}{did_you_mean(key, _all_keys())}",
+            hint="`localstore policy set --help` has an example of each kind",
+        )
     return keys
 
 

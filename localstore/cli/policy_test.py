@@ -136,17 +136,17 @@ def _stamp(
 
     artifact, kind, config = given["artifact"], given["kind"], given["config"]
     data_class = given["data_class"]
+    if artifact is None and kind is None and config is None:
+        if data_class is None:
+            raise UsageError("say what: ITEM, --class, --artifact, --type or --config")
+        return ((), 0), data_class
     in_force = InForce(store.home_paths().project(project), store.home())
     if config is not None:
         if in_force.config({config: ""}).removed:
             terminal.note(f"the value of {config!r} is never recorded")
         return (tuple(sorted(in_force.config_rules(config))), 0), data_class or "meta"
-    if artifact is not None or kind is not None:
-        found = in_force.artifact(artifact or "", kind, size)
-        return (found.rules, found.largest_file), data_class or "artifacts"
-    if data_class is None:
-        raise UsageError("say what: ITEM, --class, --artifact, --type or --config")
-    return ((), 0), data_class
+    found = in_force.artifact(artifact or "", kind, size)
+    return (found.rules, found.largest_file), data_class or "artifacts"
 
 
 def _world(given: Mapping[str, Any]) -> dict[str, Any]:
