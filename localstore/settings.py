@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import stat
 import tomllib
 from dataclasses import dataclass
@@ -140,6 +141,9 @@ SETTINGS: Final[dict[str, Setting]] = {
     "chunking": Setting(
         str, "cdc", "how files are cut: by content, or at 4 MiB so that sizes tell less", CHUNKING
     ),
+    "store_cap": Setting(
+        str, "", "most that the store may take, as `200 GiB`; the service prunes what remotes have"
+    ),
 }
 
 
@@ -199,6 +203,27 @@ def load(flags: Mapping[str, Any] | None = None, *, folder: Path | None = None) 
         values[name] = SETTINGS[name].parse(value, f"the argument {name}")
         origins[name] = "argument"
     return Settings(values, origins)
+
+
+_BYTES: Final = {
+    "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+    "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
+}  # fmt: skip
+
+
+def byte_size(text: str) -> int:
+    """Bytes in a text such as `200 GiB` or `1.5 TB`.
+
+    Raises:
+        BadSetting: it is none; a bare number is none either, for nobody agrees on its unit.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", text)
+    if found is None or found[2] not in _BYTES:
+        raise BadSetting(f"{text!r} is no size, want one such as 200 GiB or 500 MB")
+    count = float(found[1]) * _BYTES[found[2]]
+    if not 0 < count < 2**63:
+        raise BadSetting(f"{text!r} is no size that a store can have")
+    return int(count)
 
 
 def working_folder() -> Path:

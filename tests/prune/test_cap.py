@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
+from localstore.errors import BadSetting
 from localstore.format.spec import DataClass
+from localstore.settings import byte_size
 from localstored.storecap import enforce_cap, store_bytes
 from tests.prune.makers import DAY_US, ended_run
 from tests.sync.makers import NOW_US
@@ -64,3 +68,16 @@ def test_without_receipts_nothing_goes_and_it_says_so(world: World) -> None:
     assert "no remote" in report.text
     assert world.files() == before
     assert report.to_json()["state"] == "over"
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("200 GiB", 200 << 30), ("1.5TB", 1_500_000_000_000), (" 10 kB ", 10_000)]
+)
+def test_a_cap_is_a_number_with_a_unit(text: str, count: int) -> None:
+    assert byte_size(text) == count
+
+
+@pytest.mark.parametrize("text", ["200", "GiB", "-1 GB", "0 GB", "1 XB", "inf GB", "1e400 GB"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(BadSetting):
+        byte_size(text)
