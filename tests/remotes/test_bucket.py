@@ -370,8 +370,11 @@ def test_whether_a_server_looks_is_found_out_without_a_trace(looks: bool) -> Non
     keys = FlatKeys(looks=looks)
     remote = bucket(keys)
     before = dict(keys.data)
-    assert remote.capabilities.atomic_create is looks
+    assert remote.capabilities.max_parallel == 16
+    assert keys.asked == []
     assert remote.never_replaces() is looks
+    assert remote.never_replaces() is looks
+    assert remote.capabilities.atomic_create is looks
     assert keys.data == before
     assert len(keys.asked) == 1
 
@@ -385,7 +388,7 @@ def test_credentials_that_may_not_write_do_not_keep_from_reading() -> None:
     keys.data["LOCALSTORE-REMOTE"] = b"localstore-remote 1\nid 0123456789abcdef\n"
     keys.data[LINK] = b"hello"
     remote = BucketRemote(keys, where="flat")
-    assert not remote.capabilities.atomic_create
+    assert not remote.never_replaces()
     assert remote.read(LINK, 0, 9) == b"hello"
 
 

@@ -17,7 +17,7 @@ from localstored.remotes.memory import MemoryRemote
 from localstored.remotes.retrying import Retrying
 from tests.house.servers import CEPH
 from tests.remotes.flat import FlatKeys
-from tests.sync.contract import RemoteContract
+from tests.sync.contract import LINK, RemoteContract
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +65,7 @@ class TestCeph(RemoteContract):
         remote.close()
 
     def test_it_refuses_to_replace(self, remote: Remote) -> None:
+        remote.create(LINK, b"x")
         assert remote.capabilities.atomic_create
 
 

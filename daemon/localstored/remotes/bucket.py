@@ -85,11 +85,11 @@ class BucketRemote:
 
     @property
     def capabilities(self) -> Capabilities:
-        """Everything is allowed; the server is asked once whether it can refuse to replace."""
-        return Capabilities(atomic_create=self.never_replaces(), max_parallel=16)
+        """Everything is allowed; `atomic_create` is known from the first create on."""
+        return Capabilities(atomic_create=bool(self._never_replaces), max_parallel=16)
 
     def never_replaces(self) -> bool:
-        """Whether the server looks when it is asked not to replace a key."""
+        """Whether the server looks when it is asked not to replace a key; it is asked once."""
         with self._lock:
             if self._never_replaces is None:
                 self._never_replaces = looks_before_it_puts(self._keys, self._id)

@@ -56,6 +56,7 @@ _ORDER = ("reach", "write", "read", "list", "delete", "create")
 def _steps(remote: Remote) -> Iterator[tuple[str, Callable[[], str]]]:
     folder = f"projects/{_NOBODY}/runs/{secrets.token_hex(16)}/"
     name = f"{folder}{secrets.token_hex(16)}.log"
+    stamp = f"projects/{_NOBODY}/stamps/{secrets.token_hex(8)}-{secrets.token_hex(8)}"
 
     def write() -> str:
         remote.create(name, _PROBE[:10])
@@ -77,6 +78,8 @@ def _steps(remote: Remote) -> Iterator[tuple[str, Callable[[], str]]]:
         return ""
 
     def create() -> str:
+        remote.create(stamp, b"")
+        remote.delete(stamp)
         if remote.capabilities.atomic_create:
             return "the server refuses to replace what stands there"
         return "the server replaces what stands there (If-None-Match is ignored): we look first"
