@@ -75,8 +75,6 @@ class Ledger:
             took_us: how long it took. loud: worth a line and an entry of its own.
         """
         desk, id_, one = self._desk, self._entry.id, Tally.of(report)
-        if desk.journal.forget(f"remote {id_}"):
-            desk.journal.notice("sync", remote=id_, trouble="over")
         self._count(one, took_us)
         now_us = desk.clock()
         desk.state.add(
@@ -88,6 +86,8 @@ class Ledger:
             pushed_bytes=one.pushed_bytes,
             pulled_bytes=one.pulled_bytes,
         )
+        if desk.journal.forget(f"remote {id_}"):
+            desk.journal.notice("sync", remote=id_, trouble="over")
         if one.moved:
             say = desk.journal.info if loud else desk.journal.debug
             say("sync", remote=id_, **_numbers(one), seconds=took_us / 1e6)

@@ -79,7 +79,7 @@ def test_waits_double_from_a_second_to_five_minutes_and_never_overflow(agenda: A
 
 @given(st.integers(0, 2**32), st.integers(1, 40))
 def test_a_wait_is_anything_up_to_its_ceiling(seed: int, failures: int) -> None:
-    agenda = Agenda(random.Random(seed).uniform)
+    agenda, wait_s = Agenda(random.Random(seed).uniform), 0.0
     for _ in range(failures):
         wait_s = agenda.failed(0.0, retry_after_s=None, permanent=False)
     assert 0.0 <= wait_s <= min(2.0 ** (failures - 1), LONGEST_S)

@@ -10,6 +10,7 @@ import socket
 import statistics
 import subprocess
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -113,10 +114,9 @@ class TestServing:
         try:
             wait_until(lambda: in_step(home, stick))
             for step in range(3):
-                size = sum(map(len, synced_bytes(stick).values()))
-                began = time.monotonic()
+                size, began = _bytes_in(stick), time.monotonic()
                 run.log({"loss": float(step)})
-                wait_until(lambda size=size: sum(map(len, synced_bytes(stick).values())) > size)
+                wait_until(partial(_is_more_than, stick, size))
                 waits.append(time.monotonic() - began)
         finally:
             run.finish()
@@ -227,6 +227,14 @@ class TestServing:
         wire.close()
         wait_until(lambda: in_step(home, stick))
         assert daemon.ask("ping")["pid"] == daemon.process.pid
+
+
+def _bytes_in(stick: Path) -> int:
+    return sum(map(len, synced_bytes(stick).values()))
+
+
+def _is_more_than(stick: Path, size: int) -> bool:
+    return _bytes_in(stick) > size
 
 
 def _is_removed(folder: Path) -> bool:

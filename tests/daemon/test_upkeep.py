@@ -71,7 +71,7 @@ class TestPatrol:
         assert finding.project == project.id
 
     def test_a_slice_at_a_time_everything_is_read_once(self, home: Path, project: Project) -> None:
-        rounds = []
+        rounds: list[patrol.Round] = []
         while not rounds or not rounds[-1].whole:
             rounds.append(Patrol(home).here(1))
             assert len(rounds) < 100

@@ -98,11 +98,15 @@ def test_a_remote_that_hangs_holds_up_no_other(shop: Shop, project: Project) -> 
     with_remote(shop.home, other, "other")
     release = threading.Event()
     project.run()
-    shop.mood = lambda: release.wait(20) and None
+
+    def hang() -> None:
+        release.wait(20)
+
+    shop.mood = hang
     hanging = shop.worker("stick")
     wait_until(lambda: hanging.doing == "syncing")
-    shop.opener = open_remote  # type: ignore[method-assign] # the other one is as it should be
-    shop.worker("other")
+    shop.workers.append(RemoteWorker(read_remotes(shop.home)["other"], shop.desk))
+    shop.workers[-1].start()
     wait_until(lambda: in_step(shop.home, other))
     assert hanging.is_alive
     release.set()
@@ -152,7 +156,7 @@ def test_what_only_a_person_can_mend_is_left_alone_until_one_asks(
 
 def test_a_fault_of_ours_does_not_end_the_worker(shop: Shop, project: Project) -> None:
     project.run()
-    faults = []
+    faults: list[int] = []
 
     def fault() -> None:
         if len(faults) < 2:
@@ -318,7 +322,12 @@ def test_a_look_at_a_remote_where_nothing_changed_reads_nothing_here(
     monkeypatch.setattr(engine, "sync_home", lambda *_, **__: looks.append(1))
     listed: list[bool] = []
     inner = worker._others_changed
-    monkeypatch.setattr(worker, "_others_changed", lambda: listed.append(inner()) or listed[-1])
+
+    def noted() -> bool:
+        listed.append(inner())
+        return listed[-1]
+
+    monkeypatch.setattr(worker, "_others_changed", noted)
     worker.want_look()
     wait_until(lambda: listed)
     assert listed == [False]
