@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from localstore.errors import Conflict
+from localstored.remotes import retrying as retrying_module
 from localstored.remotes.base import MAX_PIECE_BYTES, Busy, Entry, Stopped, Unreachable
 from localstored.remotes.counted import Counted
 from localstored.remotes.limited import Allowance, Limited
@@ -134,6 +135,21 @@ def test_a_listing_that_breaks_names_each_file_once() -> None:
     inner.errors = [Busy("503"), Busy("503")]
     found = [entry.name for entry in retrying(inner, Time()).list("projects/")]
     assert sorted(found) == names
+
+
+def test_a_listing_too_long_to_remember_that_breaks_is_for_the_caller(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(retrying_module, "_MAX_LISTED", 3)
+    inner = Failing()
+    for at in range(10):
+        inner.create(f"projects/{PROJECT}/links/{at:064x}", b"x")
+    listing = retrying(inner, Time()).list("projects/")
+    found = [next(listing).name for _ in range(5)]
+    inner.errors = [Busy("503")]
+    with pytest.raises(Busy):
+        found += [entry.name for entry in listing]
+    assert len(set(found)) == len(found)
 
 
 # ------------------------------------------------------------------ limits

@@ -93,17 +93,20 @@ class Retrying:
     def list(self, prefix: str) -> Iterator[Entry]:
         """See `Remote.list`; a listing that breaks is begun anew, and what was told is left out."""
         told: set[str] = set()
-        failures = 0
+        failures = count = 0
         while True:
             try:
                 for entry in self._inner.list(prefix):
-                    if entry.name not in told:
+                    if entry.name in told:
+                        continue
+                    count += 1
+                    if count <= _MAX_LISTED:
                         told.add(entry.name)
-                        yield entry
+                    yield entry
                 return
             except Busy as error:
                 failures += 1
-                if failures >= self._tries or len(told) > _MAX_LISTED:
+                if failures >= self._tries or count > _MAX_LISTED:
                     raise
                 wait(pause_s(failures, error, self._random), self._sleep, self._check)
 
