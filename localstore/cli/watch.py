@@ -10,11 +10,11 @@ import click
 from localstore.cli import exit_status, terminal
 from localstore.cli.context import home_paths
 from localstore.cli.terminal import inert
-from localstore.errors import BadSetting, NotFound, UsageError
+from localstore.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from localstore.artifacts.model import Version
-    from localstore.errors import LocalStoreError
+    from localstore.errors import BadSetting, LocalStoreError
     from localstore.identity import Identity
     from localstore.watching.loop import Watching
     from localstore.watching.watches import Watch
@@ -115,10 +115,19 @@ def _place(project: str | None, run: str | None) -> tuple[str, str, str]:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def ls(*, as_json: bool) -> None:
     """List the watched folders."""
-    found = _watches()
+    problems: list[BadSetting] = []
+    found = _watches(problems)
     if as_json:
         terminal.say_json([_document(one) for one in found])
-        return
+    else:
+        _print(found)
+    for problem in problems:
+        terminal.error(problem, problem.hint)
+    if problems:
+        raise click.exceptions.Exit(problems[0].exit_code)
+
+
+def _print(found: list[Watch]) -> None:
     rows = [[one.id, inert(one.label()), inert(_target(one)), inert(_rules(one))] for one in found]
     if rows:
         click.echo(terminal.columns(rows))
@@ -181,9 +190,10 @@ def _ids_of(folder: str) -> list[str]:
 @click.option("--once", is_flag=True, help="Take what has come to rest, and leave.")
 def run(*, once: bool) -> None:
     """Take what comes to rest in the watched folders, in this terminal, without the service."""
+    from localstore.watching import watches
     from localstore.watching.worker import Stop, only_one, watch_until
 
-    if not _watches():
+    if not watches.read_sealed(home_paths()):
         raise NotFound("no folder is watched", hint="localstore watch add DIR --artifact NAME")
     stop = Stop()
     with only_one(home_paths().root / "watch.lock", "watches folders"):
@@ -247,13 +257,9 @@ def _identity(*, make: bool) -> Identity:
     return identity
 
 
-def _watches() -> list[Watch]:
+def _watches(problems: list[BadSetting] | None = None) -> list[Watch]:
     from localstore.watching import watches
 
     if not watches.path_of(home_paths()).exists():
         return []
-    try:
-        return watches.read_watches(home_paths(), _identity(make=False).home_key)
-    except BadSetting as problem:
-        terminal.error(problem, problem.hint)
-        raise click.exceptions.Exit(problem.exit_code) from None
+    return watches.read_watches(home_paths(), _identity(make=False).home_key, problems)

@@ -160,50 +160,52 @@ class WatchedFolder:
         }
         known = self._known.keys()
         self.waiting -= known
-        new = [one for one in resting if one.name not in known and self._may_try(one, now_s)]
-        return self._newest_only(new, memory)
-
-    def _newest_only(self, resting: list[Candidate], memory: Memory) -> list[Candidate]:
-        """Of more than `keep` at once, the older ones would be deleted as soon as they are made."""
-        keep = self.watch.keep
-        if keep is None or not self._can_read:
-            return resting
-        for one in resting[:-keep]:
-            memory.put(one)
-            self.waiting.discard(one.name)
-            self.counts["passed over"] += 1
-        return resting[-keep:]
+        return [one for one in resting if one.name not in known and self._may_try(one, now_s)]
 
     def _take_all(self, resting: list[Candidate]) -> int:
-        made = sum(self._take(one) for one in resting)
+        """Take what nobody writes; how many versions that made.
+
+        Of more than `keep` at once the older ones would be deleted as soon as they are made. They
+        are passed over, but not before the newer ones are safe.
+        """
+        able = [one for one in resting if not self._is_written(one)]
+        keep = self.watch.keep if able and self._can_read else None
+        chosen = able if keep is None else able[-keep:]
+        outcomes = [self._take(one) for one in chosen]
+        if None not in outcomes:
+            for one in able[: len(able) - len(chosen)]:
+                self._remembered().put(one)
+                self.waiting.discard(one.name)
+                self.counts["passed over"] += 1
         if self._memory is not None:
             self._memory.save()
+        made = outcomes.count(Outcome.VERSION)
         if made:
             self._retire()
         self.counts["rounds failed"] = 0
         return made
 
     # -------------------------------------------------------------- one candidate
-    def _take(self, candidate: Candidate) -> bool:
-        """Take one, if nobody writes it; whether that made a version."""
-        if self._pause_until_s > self._clock() or self._is_written(candidate):
-            return False
+    def _take(self, candidate: Candidate) -> Outcome | None:
+        """Take one; None when that did not work."""
+        if self._pause_until_s > self._clock():
+            return None
         project, options = self._opened()
         taker = Taker(project, self.watch, options, self._remembered(), warn=self._warn)
         try:
             result = self._carry_out(candidate, lambda progress: taker.take(candidate, progress))
         except Changed:
             self.counts["changed meanwhile"] += 1
-            return False
+            return None
         except FAILURES as error:
             self._failed(candidate, error)
-            return False
+            return None
         self._failures.pop(candidate.name, None)
         self.waiting.discard(candidate.name)
         self.counts[result.outcome.value] += 1
         if result.version is not None:
             self._made(result.version)
-        return result.outcome is Outcome.VERSION
+        return result.outcome
 
     def _is_written(self, candidate: Candidate) -> bool:
         root = Path(self.watch.folder)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from localstore.artifacts.model import Version
+    from localstore.errors import BadSetting
     from localstore.identity import Identity
     from localstore.layout import HomePaths
     from localstore.project import Project
@@ -86,13 +87,20 @@ class Watching:
         """Take over what `watch.toml` says now, if it changed.
 
         Raises:
-            BadSetting: it breaks the rules; the watches from before go on.
+            BadSetting: it breaks the rules, or none of its entries opens; the watches from before
+                go on. An entry that does not open is told, and stops no other.
         """
         seen = self._stamp()
         if seen == self._seen and not force:
             return
         self._seen = seen
-        wanted = {one.id: one for one in read_watches(self._home, self._identity.home_key)}
+        problems: list[BadSetting] = []
+        found = read_watches(self._home, self._identity.home_key, problems)
+        if problems and not found:
+            raise problems[0]
+        for problem in problems:
+            self._tell("?", "an entry does not open", str(problem))
+        wanted = {one.id: one for one in found}
         for name in [name for name, one in self.active.items() if wanted.get(name) != _of(one)]:
             self.active.pop(name).hints.close()
         for name, watch in wanted.items():

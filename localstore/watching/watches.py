@@ -151,13 +151,27 @@ def _sealed(path: Path, name: str, table: object) -> str:
     raise BadSetting(f"{path}: watch {name!r} wants the key `sealed`, and no more")
 
 
-def read_watches(home: HomePaths, home_key: bytes) -> list[Watch]:
+def read_watches(
+    home: HomePaths, home_key: bytes, problems: list[BadSetting] | None = None
+) -> list[Watch]:
     """All watches, in the order in which they were added.
 
+    Args:
+        problems: gets the entries that do not open with this home's key, so that one bad entry
+            stops no other.
+
     Raises:
-        BadSetting: the file is not of its form, or an entry is not of this home's key.
+        BadSetting: the file is not of its form; or, without `problems`, an entry does not open.
     """
-    return [_open(home, home_key, name, text) for name, text in read_sealed(home).items()]
+    found = []
+    for name, text in read_sealed(home).items():
+        try:
+            found.append(_open(home, home_key, name, text))
+        except BadSetting as problem:
+            if problems is None:
+                raise
+            problems.append(problem)
+    return found
 
 
 def _context(name: str) -> bytes:

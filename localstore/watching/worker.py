@@ -274,7 +274,7 @@ class Worker:
         watch_until(
             watching,
             self._stop,
-            say=self._bad_setting,
+            say=lambda error: self._bad_setting(error, fatal=not watching.active),
             home=self._home,
             valid=lambda: self._same_key(identity),
         )
@@ -282,8 +282,8 @@ class Worker:
     def _tell(self, watch: str, plain: str, _full: str) -> None:
         journal(_WARNING, f"watch {watch}: {plain}")
 
-    def _bad_setting(self, error: LocalStoreError) -> None:
-        if isinstance(error, BadSetting):
+    def _bad_setting(self, error: LocalStoreError, *, fatal: bool) -> None:
+        if fatal:
             raise error
         self._say(f"the list of watches: {type(error).__name__}")
 

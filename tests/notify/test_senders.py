@@ -13,6 +13,7 @@ from email.policy import default as email_policy
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
@@ -301,8 +302,35 @@ def test_mail_that_would_fail_or_leak_is_refused(wrong: dict[str, Any]) -> None:
         notifier("mail", **{**given, **wrong})
 
 
-def test_certificates_of_mail_servers_are_checked() -> None:
-    assert ssl.create_default_context().verify_mode is ssl.CERT_REQUIRED
+@pytest.fixture
+def encrypted(tmp_path: Path) -> Iterator[Mailbox]:
+    """A mail server that speaks STARTTLS, with a certificate of an authority nobody knows."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "cert.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    found = Mailbox()
+    controller = Controller(
+        found, hostname="127.0.0.1", port=_free_port(), tls_context=context, require_starttls=True
+    )
+    controller.start()
+    found.port = controller.port
+    yield found
+    controller.stop()
+
+
+def test_an_encrypted_server_with_a_good_certificate_gets_mail(
+    encrypted: Mailbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    send(mail(encrypted, security="starttls"), message())
+    assert len(encrypted.got) == 1
+
+
+def test_a_server_with_a_certificate_of_nobody_gets_nothing(encrypted: Mailbox) -> None:
+    with pytest.raises(NotSent, match="SSLCertVerificationError"):
+        send(mail(encrypted, security="starttls"), message())
+    assert encrypted.got == []
 
 
 # ------------------------------------------------------------------ notify.toml

@@ -393,3 +393,16 @@ def test_two_watches_of_one_artifact_count_for_themselves(bench: Bench) -> None:
         rounds(first)
         rounds(second)
     assert [list(files) for files in bench.contents()] == [["a2"], ["b2"]]
+
+
+def test_what_is_older_is_not_passed_over_before_the_newer_is_safe(bench: Bench) -> None:
+    work = bench.at_work(bench.watch(keep=1))
+    bench.put("old", b"old")
+    with (bench.folder / "new").open("wb") as file:
+        file.write(b"half")
+        file.flush()
+        time.sleep(0.15)
+        assert rounds(work) == 1
+        assert bench.contents() == [{"old": b"old"}]
+    assert rounds(work) == 1
+    assert bench.contents() == [{"new": b"half"}]

@@ -209,3 +209,15 @@ def test_another_key_ends_it_so_that_the_service_starts_one_that_has_it(
     secret = next(bench.home.identity.glob("secret*"))
     os.utime(secret, ns=(1, 1))
     assert worker.wait(10) == 0
+
+
+def test_one_entry_that_does_not_open_stops_no_other(bench: Bench, start: Any) -> None:
+    bench.added(id="b" * 16)
+    path = watches.path_of(bench.home)
+    path.write_text(path.read_text().replace('sealed = "', 'sealed = "AAAA'))
+    bench.added()
+    worker = start()
+    bench.put("a", b"1")
+    taken(bench, 1)
+    worker.send_signal(signal.SIGTERM)
+    assert "an entry does not open" in worker.communicate(timeout=10)[1]
