@@ -31,6 +31,7 @@ from examples.models import (
     tell_versions,
     tell_whole,
 )
+from examples.service import tell_bundle, tell_service
 from examples.stage import (
     CANARY,
     INSIDE,
@@ -143,6 +144,8 @@ def tell(places: Places, proofs: Proofs) -> None:
     tell_reproduced(places, proofs)
     tell_once(places, proofs)
     tell_whole(places, proofs)
+    tell_service(places, proofs)
+    tell_bundle(places, proofs)
     prove_stayed(places, proofs)
     prove_sealed(places, exports, proofs)
     tell_deleted(places, proofs)
@@ -210,7 +213,7 @@ def prove_steps(acknowledged: dict[str, int], exports: dict[str, bytes], proofs:
 
 def prove_stayed(places: Places, proofs: Proofs) -> None:
     """What is recorded for this machine alone is on no other one."""
-    title("11. Host, account and console stay on their machine")
+    title("13. Host, account and console stay on their machine")
     name = f"{PROJECT}/{CANARY}-wide"
     here, there = Api(places.first).run(name), Api(places.second).run(name)
     facts, lines = (here.facts("host"), there.facts("host")), (here.console(), there.console())
@@ -230,7 +233,7 @@ def prove_stayed(places: Places, proofs: Proofs) -> None:
 
 def prove_sealed(places: Places, exports: dict[str, bytes], proofs: Proofs) -> None:
     """No name that the demo gave, nor its code, stands in the clear in any file."""
-    title("12. Nothing in the clear on any disk")
+    title("14. Nothing in the clear on any disk")
     print("  names of runs, metrics, artifacts, files, aliases; captions; output; the script")
     control = places.folder / "control"
     control.mkdir()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -106,6 +108,28 @@ def test_a_manager_that_starts_later_is_noticed(desktop: Desktop, address: str) 
         assert eventually(lambda: world.now().networks == {"Home"})
     finally:
         world.stop()
+
+
+LOOPBACK_UP = """
+import fcntl, socket, struct, sys, threading
+from localstored.conditions import World
+told = threading.Event()
+world = World(told.set, bus_address="unix:path=/nowhere")
+world.start()
+told.wait(5)
+told.clear()
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
+    fcntl.ioctl(handle, 0x8914, struct.pack("16sh14x", b"lo", 1))
+heard = told.wait(10)
+world.stop()
+sys.exit(0 if heard else 1)
+"""
+
+
+@pytest.mark.real("root", "unshare")
+def test_without_a_manager_the_kernel_tells_that_a_network_is_there() -> None:
+    words = ["unshare", "-n", sys.executable, "-c", LOOPBACK_UP]
+    assert subprocess.run(words, timeout=60).returncode == 0
 
 
 def test_a_world_without_a_bus_starts_and_stops(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import random
 import secrets
 from dataclasses import dataclass
@@ -302,13 +303,14 @@ def _write_remotes(home: Path, places: list[Place]) -> None:
 def _drawn(seed: int) -> Iterator[None]:
     """Names that are random elsewhere are drawn from the seed here, so that it replays."""
     source = random.Random(f"names {seed}")
-    kept = secrets.token_bytes, secrets.token_hex
+    kept = secrets.token_bytes, secrets.token_hex, os.urandom
     secrets.token_bytes = lambda nbytes=32: source.randbytes(nbytes or 32)
     secrets.token_hex = lambda nbytes=32: source.randbytes(nbytes or 32).hex()
+    os.urandom = source.randbytes
     try:
         yield
     finally:
-        secrets.token_bytes, secrets.token_hex = kept
+        secrets.token_bytes, secrets.token_hex, os.urandom = kept
 
 
 def run_schedule(folder: Path, seed: int, actions: int = 16) -> World:

@@ -8,6 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
+from localstored.conditions.links import drain, open_links
 from localstored.conditions.machine import local_time, read_interfaces, read_power
 from localstored.conditions.networks import (
     NO_MANAGER,
@@ -19,6 +20,7 @@ from localstored.conditions.networks import (
 from localstored.policy import Conditions
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from dbus_fast import Message
@@ -58,7 +60,7 @@ def read_once(*, bus_address: str | None = None, clock: Callable[[], int] = now_
 class World:
     """Knows the conditions, and calls when they changed.
 
-    Asks D-Bus once and then listens; without a bus it looks at power and interfaces each minute.
+    Asks D-Bus once, then listens to it and to the kernel; at power it looks each minute.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class World:
         self._networks = Networks()
         self._machine = (read_power(), read_interfaces())
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._stirred = False  # the network changed in a way that nobody names
         self._stopping = threading.Event()
         self._wake: asyncio.Event | None = None
         self._thread = threading.Thread(target=self._run, name="conditions", daemon=True)
@@ -112,6 +115,9 @@ class World:
     async def _listen(self) -> None:
         self._wake, self._loop = asyncio.Event(), asyncio.get_running_loop()
         bus: MessageBus | None = None
+        links = open_links()
+        if links is not None:
+            self._loop.add_reader(links, self._heard_links, links)
         while not self._stopping.is_set():
             if bus is None or not bus.connected:
                 await _let_go(bus)
@@ -122,7 +128,17 @@ class World:
                 await asyncio.wait_for(self._wake.wait(), self._again_s)
                 if not self._stopping.is_set():
                     await asyncio.sleep(_CALM_S)
+        if links is not None:
+            self._loop.remove_reader(links)
+            links.close()
         await _let_go(bus)
+
+    def _heard_links(self, links: socket.socket) -> None:
+        """An interface, an address or a route: a remote may be in reach, whatever has a name."""
+        drain(links)
+        self._stirred = True
+        if self._wake is not None:
+            self._wake.set()
 
     async def _subscribe(self) -> MessageBus | None:
         bus = await _connect(self._address)
@@ -146,8 +162,9 @@ class World:
     async def _look(self, bus: MessageBus | None) -> None:
         networks = await _ask(bus)
         machine = (read_power(), read_interfaces())
+        stirred, self._stirred = self._stirred, False
         with self._lock:
-            changed = (networks, machine) != (self._networks, self._machine)
+            changed = stirred or (networks, machine) != (self._networks, self._machine)
             self._networks, self._machine = networks, machine
         if changed and not self._stopping.is_set():
             self._on_change()
