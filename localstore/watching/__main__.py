@@ -1,4 +1,4 @@
-"""`python -m localstore.watching --home HOME`: what the service runs for watched folders."""
+"""`python -m localstore.watching --worker`: what the service runs for watched folders."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def _home(words: list[str]) -> Path:
+def _given(words: list[str]) -> tuple[Path, bool]:
     parser = argparse.ArgumentParser(prog="localstore.watching", description=__doc__)
     parser.add_argument("--home", help="the store's folder; default from the settings")
-    given = parser.parse_args(words).home
-    return settings.load({"home": given}).home_path
+    parser.add_argument("--worker", action="store_true", help="leave when stdin ends")
+    given = parser.parse_args(words)
+    return settings.load({"home": given.home}).home_path, given.worker
 
 
 if __name__ == "__main__":
-    sys.exit(main(_home(sys.argv[1:])))
+    home, worker = _given(sys.argv[1:])
+    sys.exit(main(home, worker=worker))

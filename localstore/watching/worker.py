@@ -295,11 +295,16 @@ class Worker:
             journal(_WARNING, message)
 
 
-def main(home: Path) -> int:
-    """The process that the service starts: exit code."""
+def main(home: Path, *, worker: bool) -> int:
+    """The process that the service starts; its exit code.
+
+    Args:
+        worker: whether to leave when the other end of stdin, a pipe, is gone.
+    """
     stop = Stop()
     stop.on_signals()
-    stop.with_parent()
+    if worker:
+        stop.with_parent()
     try:
         return Worker(HomePaths(home), stop).run()
     except LocalStoreError as error:

@@ -28,7 +28,8 @@ def start(bench: Bench) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
     def begin(**more: Any) -> subprocess.Popen[str]:
-        words = [sys.executable, "-m", "localstore.watching", "--home", str(bench.home.root)]
+        words = [sys.executable, "-m", "localstore.watching", "--worker"]
+        words += ["--home", str(bench.home.root)]
         given: dict[str, Any] = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
         process = subprocess.Popen(words, text=True, **{**given, **more})
         started.append(process)
