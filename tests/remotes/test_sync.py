@@ -67,6 +67,21 @@ def test_two_homes_hold_the_same_after_a_sync_each(homes: tuple[Path, Path]) -> 
     assert sync(one).moved == sync(two).moved == 0
 
 
+def test_a_sync_that_finds_nothing_new_asks_a_handful_of_questions(
+    rclone_s3: S3Server, tmp_path: Path
+) -> None:
+    with front(rclone_s3.endpoint) as network:
+        behind = S3Server(network.endpoint, rclone_s3.credentials)
+        one = home_with(tmp_path / "one", behind, secrets.token_hex(8))
+        project = make_project(one)
+        for _ in range(20):
+            project.log(project.run(), DataClass.ARTIFACTS, refs=[project.object()])
+        assert sync(one).moved > 0
+        network.seen.clear()
+        assert sync(one).moved == 0
+        assert len(network.seen) <= 4, network.seen
+
+
 def test_a_log_that_grows_arrives_piece_by_piece(homes: tuple[Path, Path]) -> None:
     one, two = homes
     project = make_project(one)
