@@ -53,6 +53,7 @@ class Agenda:
     def __init__(self, uniform: Callable[[float, float], float]) -> None:
         self._uniform = uniform
         self._hints: dict[str, set[str]] = {}
+        self._fresh: dict[str, set[str]] = {}  # those of the hints that no urgent() has told
         self._full = self._look = False
         self._blocked_until = -math.inf
         self._again_at, self._partly = math.inf, 0
@@ -62,14 +63,16 @@ class Agenda:
     def add(self, hints: Mapping[str, Iterable[str]]) -> None:
         """Subjects that have something new."""
         for project, subjects in hints.items():
-            self._hints.setdefault(project, set()).update(subjects)
+            new = set(subjects)
+            self._hints.setdefault(project, set()).update(new)
+            self._fresh.setdefault(project, set()).update(new)
         if self.queued > MAX_SUBJECTS:
             self.want_full()
 
     def want_full(self) -> None:
         """Everything is to be compared; hints are in it."""
         self._full = True
-        self._hints.clear()
+        self._take_hints()
 
     def want_look(self) -> None:
         """See whether others changed something there."""
@@ -126,19 +129,26 @@ class Agenda:
         if self._full or now >= self._again_at:
             self._full = self._look = False
             self._again_at = math.inf
-            self._hints.clear()
+            self._take_hints()
             return Work(full=True)
         if self._hints:
-            return Work(hints=self.take_hints())
+            return Work(hints=self._take_hints())
         if self._look:
             self._look = False
             return Work(look=True)
         return None
 
-    def take_hints(self) -> dict[str, frozenset[str]]:
-        """What is new, for work that is under way and lets it go first."""
-        hints, self._hints = self._hints, {}
+    def _take_hints(self) -> dict[str, frozenset[str]]:
+        hints, self._hints, self._fresh = self._hints, {}, {}
         return {project: frozenset(subjects) for project, subjects in hints.items()}
+
+    def urgent(self) -> dict[str, frozenset[str]]:
+        """What is new since the last time, for work under way that lets small things go first.
+
+        It stays on the agenda: afterwards it is looked at properly.
+        """
+        fresh, self._fresh = self._fresh, {}
+        return {project: frozenset(subjects) for project, subjects in fresh.items()}
 
     def wait_s(self, now: float) -> float | None:
         """How long nothing can be due; None: until something comes in."""

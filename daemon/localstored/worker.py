@@ -313,7 +313,7 @@ class RemoteWorker:
             conditions=desk.conditions,
             check=self._checker(manual=manual),
             scope=scope,
-            urgent=self._agenda.take_hints,
+            urgent=self._urgent,
             opener=self._held_open,
             session=self._session,
         )
@@ -326,6 +326,10 @@ class RemoteWorker:
             loud = full or by == "person"
             self._ledger.went_through(report, took_us=took_us, loud=loud, by=by)
         return report
+
+    def _urgent(self) -> Mapping[str, frozenset[str]]:
+        with self._turn:
+            return self._agenda.urgent()
 
     def _checker(self, *, manual: bool) -> Callable[[], None]:
         """What a transfer asks between two pieces: it ends when it may no longer go on."""

@@ -52,9 +52,18 @@ def test_a_hint_that_comes_while_everything_is_synced_is_not_lost(agenda: Agenda
     agenda.want_full()
     agenda.take(0.0)
     agenda.add({"p": ["a"]})
-    assert agenda.take_hints() == {"p": frozenset("a")}
+    assert agenda.take(0.0) == Work(hints={"p": frozenset("a")})
+
+
+def test_what_was_told_as_urgent_is_looked_at_properly_afterwards(agenda: Agenda) -> None:
+    agenda.want_full()
+    agenda.take(0.0)
+    agenda.add({"p": ["a"]})
+    assert agenda.urgent() == {"p": frozenset("a")}
+    assert agenda.urgent() == {}
     agenda.add({"p": ["b"]})
-    assert agenda.take(0.0) == Work(hints={"p": frozenset("b")})
+    assert agenda.urgent() == {"p": frozenset("b")}
+    assert agenda.take(0.0) == Work(hints={"p": frozenset("ab")})
 
 
 def test_what_failed_is_in_the_next_attempt(agenda: Agenda) -> None:
