@@ -132,7 +132,6 @@ class Rules:
 
 
 BUILT_IN_RULES: Final = Rules()
-DEFAULT_RULES: Final = BUILT_IN_RULES
 UNKNOWN_CONDITIONS: Final = Conditions()
 
 
@@ -151,12 +150,7 @@ _Verdict = tuple[_Weight, Held]
 
 # ------------------------------------------------------------------ one file
 def decide(
-    item: Item,
-    remote: RemoteFacts | str,
-    conditions: Conditions | Rules,
-    rules: Rules | None = None,
-    *,
-    manual: bool = True,
+    item: Item, remote: RemoteFacts, conditions: Conditions, rules: Rules, *, manual: bool
 ) -> Decision:
     """Whether one file may go to a remote now.
 
@@ -164,15 +158,6 @@ def decide(
         manual: a person asked for this very sync. That releases what is `manual`, and waives what
             is for comfort: power and hours. It waives nothing else.
     """
-    facts = RemoteFacts(remote) if isinstance(remote, str) else remote
-    if isinstance(conditions, Rules):  # the form of callers that know no conditions yet
-        return _decide(item, facts, UNKNOWN_CONDITIONS, conditions, manual=manual)
-    return _decide(item, facts, conditions, rules or BUILT_IN_RULES, manual=manual)
-
-
-def _decide(
-    item: Item, remote: RemoteFacts, conditions: Conditions, rules: Rules, *, manual: bool
-) -> Decision:
     if rules.broken is not None:
         return rules.broken
     held = list(_verdicts(item, remote, conditions, rules, manual=manual))
@@ -294,11 +279,11 @@ def _basic(item: Item, rules: Rules) -> RuleRef:
 def decide_object(
     item: Item,
     referrers: Collection[Item],
-    remote: RemoteFacts | str,
-    conditions: Conditions | Rules,
-    rules: Rules | None = None,
+    remote: RemoteFacts,
+    conditions: Conditions,
+    rules: Rules,
     *,
-    manual: bool = True,
+    manual: bool,
 ) -> Decision:
     """Whether an object may go: by its class, and only for a segment that may go itself.
 
@@ -345,7 +330,7 @@ class Decider:
         key = (item.file.kind in _CLASSLESS, item.data_class, item.policy_tag, size)
         found = self._known.get(key)
         if found is None:
-            found = self._known[key] = _decide(
+            found = self._known[key] = decide(
                 item, self._remote, self._conditions, self._rules, manual=self._manual
             )
         return found

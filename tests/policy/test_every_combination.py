@@ -202,10 +202,16 @@ def test_a_remote_or_a_team_can_only_tighten() -> None:
         by_remote = rules_of(({"remotes": {"cloud": loose}},))
         by_team = rules_of(({}, {}, loose))
         for rules in (by_remote, by_team):
-            found = decide(item_of(case), remote_of(case), conditions_of(World()), rules)
+            found = decide(
+                item_of(case), remote_of(case), conditions_of(World()), rules, manual=True
+            )
             assert isinstance(found, Held) == (data_class == "console")
         held = decide(
-            item_of(case), remote_of(case), conditions_of(World()), rules_of(({}, {}, strict))
+            item_of(case),
+            remote_of(case),
+            conditions_of(World()),
+            rules_of(({}, {}, strict)),
+            manual=True,
         )
         assert isinstance(held, Held)
         assert held.rule.level == ("built-in" if data_class == "console" else "team")
