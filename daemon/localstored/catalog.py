@@ -44,6 +44,10 @@ _TABLES: Final = {
     "parts": "remote, part text, print text, complete, held text, primary key (remote, part)",
     "failures": "remote, name text, count, last_us, primary key (remote, name)",
 }
+_SET_SIZE: Final = (
+    "insert into there values (?, ?, ?, 0)"
+    " on conflict (remote, name) do update set size = excluded.size"
+)
 _INDEXES: Final = ("create index if not exists refs_of_file on refs (file)",)
 
 
@@ -109,7 +113,7 @@ class Catalog:
     def __init__(self, path: Path, remote_id: str, *, writes: bool = True) -> None:
         self.path, self.remote_id = path, remote_id
         self._db = _opened(path) if writes else _copied(path)
-        self._saved_changes = 0
+        self._saved_changes, self._unsettled = 0, set[str]()
         self._remote = self._remote_number()
 
     def _remote_number(self) -> int:
@@ -126,6 +130,7 @@ class Catalog:
 
     def save(self) -> None:
         """Keep what was remembered; another process may write in between."""
+        self._apply_unsettled()
         self._db.commit()
         self._saved_changes = self._db.total_changes
 
@@ -137,7 +142,7 @@ class Catalog:
     def close(self) -> None:
         """Keep what was remembered, and let the file go."""
         with contextlib.suppress(sqlite3.Error):
-            self._db.commit()
+            self.save()
         self._db.close()
 
     # -------------------------------------------------------------- facts of logs
@@ -269,14 +274,22 @@ class Catalog:
 
     def set_size(self, name: str, size: int) -> None:
         """Keep what the remote has under a name now."""
-        self._do(
-            "insert into there values (?, ?, ?, 0) on conflict (remote, name)"
-            " do update set size = excluded.size",
-            (self._remote, name, size),
-        )
+        self._do(_SET_SIZE, (self._remote, name, size))
 
     def replace_listing(self, files: Iterable[tuple[str, int]], at_us: int) -> None:
         """Keep what the remote listed, all of it, and when (µs)."""
+        mine = (self._remote,)
+        known = self._rows("select 1 from there where remote = ? and size != -1 limit 1", mine)
+        if known:
+            self._replace_listing(files)
+        else:
+            rows = ((self._remote, name, size) for name, size in files)
+            self._db.executemany(_SET_SIZE, rows)
+        self._do("update remotes set listed_us = ? where id = ?", (at_us, self._remote))
+        self._do("delete from parts where remote = ?", mine)
+        self.save()
+
+    def _replace_listing(self, files: Iterable[tuple[str, int]]) -> None:
         self._do("create temp table if not exists listed (name text primary key, size)")
         self._do("delete from temp.listed")
         # What a listing says twice is said once; what follows is one pass over both, in order.
@@ -293,9 +306,6 @@ class Catalog:
             (self._remote,),
         )
         self._do("delete from temp.listed")
-        self._do("update remotes set listed_us = ? where id = ?", (at_us, self._remote))
-        self._do("delete from parts where remote = ?", (self._remote,))
-        self.save()
 
     @property
     def listed_us(self) -> int:
@@ -379,6 +389,7 @@ class Catalog:
     # -------------------------------------------------------------- parts
     def parts(self) -> dict[str, PartFacts]:
         """The parts with which nothing was left to do, by name."""
+        self._apply_unsettled()
         rows = self._rows(
             "select part, print, complete, held from parts where remote = ?", (self._remote,)
         )
@@ -401,8 +412,13 @@ class Catalog:
 
     def unsettle_objects(self, firsts: Iterable[str]) -> None:
         """There may be something to do with objects whose ids begin so, for every remote."""
-        rows = [(f"objects/{first}",) for first in set(firsts)]
-        self._db.executemany("delete from parts where part = ?", rows)
+        self._unsettled.update(firsts)
+
+    def _apply_unsettled(self) -> None:
+        rows = [(f"objects/{first}",) for first in self._unsettled]
+        if rows:
+            self._db.executemany("delete from parts where part = ?", rows)
+            self._unsettled.clear()
 
 
 # ------------------------------------------------------------------ the file

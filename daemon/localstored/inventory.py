@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 NO_CLASS: Final = 0
 NO_TAG: Final = "00" * spec.ID_BYTES
 OBJECT_HEADER_BYTES: Final = 8
+_READ_WHOLE_BYTES: Final = 1 << 20
 _TAILS: Final = (".t0", ".t1")
 _HAS_CLASS: Final = frozenset({FileKind.LOG, FileKind.FORK})
 
@@ -206,12 +207,15 @@ def _read(
         Torn: it ends inside its header.
         Damaged: it breaks the format, with the offset.
     """
-    with paths.file(file.name).open("rb") as handle:
+    with open(f"{paths.root}/{file.name}", "rb", buffering=0) as handle:  # noqa: PTH123 - twice as fast
         size = os.fstat(handle.fileno()).st_size
         if size == 0:
             raise Torn("an empty file")
-        # Not closed by hand: frames, and the traces of errors, still hold views of the mapping.
-        view = memoryview(mmap.mmap(handle.fileno(), size, access=mmap.ACCESS_READ))
+        if size <= _READ_WHOLE_BYTES:
+            view = memoryview(handle.read(size))
+        else:
+            # Not closed by hand: frames, and the traces of errors, still hold views of it.
+            view = memoryview(mmap.mmap(handle.fileno(), size, access=mmap.ACCESS_READ))
     header, start = segment.decode_header(bytes(view[: spec.MAX_HEADER_BYTES]))
     check_header(header, file)
     # A log only grows: what was whole before is whole now.

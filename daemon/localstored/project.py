@@ -23,7 +23,7 @@ from localstored.needs import Needs
 from localstored.place import catalog_of, file_system_of, is_network, read_mounts
 from localstored.progress import Progress
 from localstored.receipts import BATCH_LINES, EMPTY_SHA256, Line, ReceiptFile
-from localstored.report import Note
+from localstored.report import Note, Stand
 from localstored.session import LINKS
 from localstored.stamps import DAY_US, Stamps
 from localstored.transfer import Carrier
@@ -79,6 +79,7 @@ class ProjectSync:
         self._unwritten_bytes = 0
         self._failed: set[str] = set()
         self._unneeded: set[str] = set()
+        self._urged: set[str] = set()
         self._full = False
         self._failures = self._catalog.failures()
         self._asked_us = options.clock()
@@ -108,11 +109,30 @@ class ProjectSync:
         self._know_remote(strange)
         if not self._formats_agree():
             return
+        self._sync_everything()
+        self._catch_up_with_urgent()
+        self._report.standing.add(self._gatherer.stand)
+
+    def _sync_everything(self) -> None:
+        self._report.standing, self._gatherer.stand = Stand(), Stand()
         self._sync_trust()
         if self._erased is not None:
             self._phase("runs", self._gatherer.runs(self._erased))
             self._phase("objects", self._gatherer.objects(self._needs()))
-        self._report.standing.add(self._gatherer.stand)
+
+    def _catch_up_with_urgent(self) -> None:
+        """Of what has become urgent meanwhile only the frames have gone."""
+        while self._urged:
+            urged, self._urged = frozenset(self._urged), set()
+            if LINKS in urged:
+                self._sync_everything()
+            else:
+                self._sync_objects_of(urged)
+
+    def _sync_objects_of(self, subjects: frozenset[str]) -> None:
+        ids = set().union(*(self._catalog.objects_of(subject) for subject in subjects))
+        if ids:
+            self._phase("objects", self._gatherer.objects(self._needs(), only=ids))
 
     def _know_remote(self, strange: Notes) -> None:
         """By its stamps where they say that nothing changed, else by a full listing."""
@@ -172,22 +192,24 @@ class ProjectSync:
             return
         chosen = subjects - {LINKS}
         self._phase("runs", [self._gatherer.subjects(chosen, self._erased)])
-        ids = set().union(*(self._catalog.objects_of(subject) for subject in chosen))
-        if ids:
-            self._phase("objects", self._gatherer.objects(self._needs(), only=ids))
+        self._sync_objects_of(chosen)
+        self._catch_up_with_urgent()
 
     def _is_remembered(self) -> bool:
         age_us = self._options.clock() - self._catalog.listed_us
         return self._catalog.there_of(FORMAT_FILE).acked > 0 and 0 <= age_us < DAY_US
 
-    def run_urgent(self, subjects: frozenset[str]) -> None:
+    def _push_urgent(self, subjects: frozenset[str]) -> None:
         """Let the new frames of some subjects leave now, one after the other, in this thread."""
         if self._erased is None:
             return
         part = self._gatherer.subjects(subjects - {LINKS}, self._erased)
+        steps = [step for step in part.steps if plan.pushes(step)]
         progress = Progress("runs", self._report, self._options)
-        progress.plan(part.steps)
-        for task in self._tasks(part.steps, {step.name: part for step in part.steps}):
+        progress.plan(steps)
+        if steps:
+            self._stamps.open()
+        for task in self._tasks(steps, {step.name: part for step in steps}):
             self._done(task(), progress)
         self.flush()
 
@@ -275,7 +297,8 @@ class ProjectSync:
         urgent = dict(self._options.urgent())
         own = urgent.pop(self._paths.id, frozenset())
         if own:
-            self.run_urgent(own)
+            self._urged |= own
+            self._push_urgent(own)
         if urgent:
             self._elsewhere(urgent)
 

@@ -35,7 +35,7 @@ from localstored.remotes.base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
 _GONE: Final = frozenset(
@@ -113,17 +113,22 @@ class FolderRemote:
     def list(self, prefix: str) -> Iterator[Entry]:
         """See `Remote.list`."""
         with self._speaking(prefix):
-            yield from self._walk(self._root, "", prefix)
+            for some in self._walk(self._root, "", prefix):
+                yield from some
 
-    def _walk(self, folder: int, path: str, prefix: str) -> Iterator[Entry]:
-        folders = []
+    def _walk(self, folder: int, path: str, prefix: str) -> Iterator[Sequence[Entry]]:
+        """What each folder holds: one by one they would pass through each level above."""
+        folders: list[str] = []
+        found: list[Entry] = []
         with os.scandir(folder) as entries:
             for entry in entries:
                 name = path + entry.name
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.name)
                 elif entry.is_file(follow_symlinks=False) and name.startswith(prefix):
-                    yield from self._entry(folder, name, entry)
+                    found += self._entry(folder, name, entry)
+        if found:
+            yield found
         for name in folders:
             below = f"{path}{name}/"
             wanted = below.startswith(prefix) or prefix.startswith(below)
