@@ -34,15 +34,16 @@ class Tally:
     @classmethod
     def of(cls, report: SyncReport) -> Tally:
         """Count a report."""
-        one = cls(trouble=len(report.refused) + len(report.damaged))
+        one = cls(trouble=report.refused.total + report.damaged.total)
         for project in report.projects:
             one.pushed += project.pushed
             one.pulled += project.pulled
             one.erased += project.erased
             one.pushed_bytes += project.pushed_bytes
             one.pulled_bytes += project.pulled_bytes
-            one.held += len(project.held)
-            one.trouble += len(project.refused) + len(project.damaged) + len(project.errors)
+            one.held += project.held.total
+            for notes in (project.refused, project.damaged, project.errors):
+                one.trouble += notes.total
         return one
 
     def add(self, other: Tally) -> None:

@@ -195,8 +195,10 @@ class _Told:
 
 def _join(report: SyncReport, other: SyncReport) -> None:
     report.projects += other.projects
-    report.refused += other.refused
-    report.damaged += other.damaged
+    for note in other.refused:
+        report.refused.append(note)
+    for note in other.damaged:
+        report.damaged.append(note)
     report.failed.update(other.failed)
     report.failures.update(other.failures)
 

@@ -21,6 +21,7 @@ from localstored import engine
 from localstored.agenda import Agenda
 from localstored.control import where
 from localstored.ledger import Ledger
+from localstored.reach import looked_into
 from localstored.remotes import open_remote
 from localstored.remotes.base import Stopped, Unreachable
 from localstored.replica import replica_id
@@ -368,6 +369,7 @@ class RemoteWorker:
         by: str = "service",
     ) -> None:
         self._held_open.close()
+        problem = looked_into(problem, self.entry)
         wait_s = self._agenda.failed(
             self._desk.monotonic(),
             retry_after_s=getattr(problem, "retry_after_s", None),
