@@ -6,7 +6,6 @@ Reads what is here and nothing else: no network, no key. What it says is what a 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from localstore import trust
@@ -17,13 +16,13 @@ from localstore.policy.rules import Stamp
 from localstore.remotes import read_remotes
 from localstore.store.references import References
 from localstored.inventory import OBJECT_HEADER_BYTES, Item, object_class
-from localstored.place import file_system_of, is_network, read_mounts
-from localstored.policy import Conditions, Decider, Decision, Held, RemoteFacts
-from localstored.policyfile import Book
+from localstored.policy import Conditions, Decider, Decision, Held
+from localstored.policyfile import Book, remote_facts
 from localstored.receipts import ReceiptFile
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from localstore.layout import ProjectPaths
     from localstore.remotes import RemoteEntry
@@ -115,15 +114,6 @@ def judge(
     world = _as_conditions(conditions)
     decider = Decider(remote_facts(entry), world, rules, manual=manual)
     return _facts(item, decider.item(item), entry.name)
-
-
-def remote_facts(entry: RemoteEntry) -> RemoteFacts:
-    """A remote as rules see it: what goes to a disk of this machine crosses no network."""
-    scheme = entry.url.partition("://")[0] if "://" in entry.url else "file"
-    local = scheme == "file" and not is_network(
-        file_system_of(Path(entry.url).absolute(), read_mounts())
-    )
-    return RemoteFacts(entry.name, scheme, local)
 
 
 # ------------------------------------------------------------------ what is asked

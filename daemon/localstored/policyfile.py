@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import reduce
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from localstore.errors import BadSetting
@@ -24,13 +25,14 @@ from localstore.policy.rules import (
     parse_stamp,
     read_policy,
 )
-from localstored.policy import Rules, broken_rules
+from localstored.place import file_system_of, is_network, read_mounts
+from localstored.policy import RemoteFacts, Rules, broken_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from localstore.layout import ProjectPaths
+    from localstore.remotes import RemoteEntry
 
 _TAG: Final = re.compile(rf"[0-9a-f]{{{2 * ID_BYTES}}}")
 _MAX_STAMP_BYTES: Final = 64 * 1024
@@ -118,6 +120,14 @@ def _read(path: Path, level: str) -> _Read:
 
 def _projects_with_file(home: Path) -> Iterable[ProjectPaths]:
     return [paths for paths in HomePaths(home).all_projects() if _stat(project_file(paths))]
+
+
+def remote_facts(entry: RemoteEntry) -> RemoteFacts:
+    """A remote as rules see it: what goes to a disk of this machine crosses no network."""
+    local = entry.scheme == "file" and not is_network(
+        file_system_of(Path(entry.url).absolute(), read_mounts())
+    )
+    return RemoteFacts(entry.name, entry.scheme, local)
 
 
 # ------------------------------------------------------------------ stamps

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from localstore.crypto import random_bytes
 from localstored.crew import Threads, Width
 from localstored.policy import UNKNOWN_CONDITIONS
+from localstored.policyfile import remote_facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -76,9 +77,8 @@ def facts_of(
     entry: RemoteEntry, options: Options, conditions: Conditions | Callable[[], Conditions]
 ) -> Options:
     """Options with what rules may ask of one remote, and of the world."""
-    scheme = entry.url.partition("://")[0] if "://" in entry.url else "folder"
-    local = scheme == "folder"
-    return replace(options, scheme=scheme, local=local, conditions=conditions)
+    facts = remote_facts(entry)
+    return replace(options, scheme=facts.scheme, local=facts.local, conditions=conditions)
 
 
 @dataclass(slots=True)

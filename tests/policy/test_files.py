@@ -21,8 +21,9 @@ from localstore.policy.rules import (
     parse_stamp,
     read_policy,
 )
+from localstore.remotes import RemoteEntry
 from localstored.policy import Conditions, Held, Leaves, RemoteFacts, decide
-from localstored.policyfile import Book
+from localstored.policyfile import Book, remote_facts
 from tests.policy.cases import TAG, item_of
 from tests.policy.oracle import Case, World
 from tests.sync.makers import make_project
@@ -271,3 +272,21 @@ def test_tags_that_cannot_be_read_stay_unknown(tmp_path: Path) -> None:
     (folder / ("ef" * 16)).symlink_to("/nowhere")
     os.mkfifo(folder / "pipe")
     assert Book.read(home).rules(paths).stamps == {TAG: Stamp(("a-rule",))}
+
+
+@pytest.mark.parametrize(
+    ("url", "mounted", "scheme", "local"),
+    [
+        ("/media/stick/x", "vfat", "file", True),
+        ("/media/stick/x", "nfs4", "file", False),
+        ("/media/stick/x", "fuse.sshfs", "file", False),
+        ("s3://bucket/x", "vfat", "s3", False),
+    ],
+)
+def test_a_folder_on_a_network_file_system_is_reached_over_a_network(
+    monkeypatch: pytest.MonkeyPatch, url: str, mounted: str, scheme: str, local: bool
+) -> None:
+    mounts = f"22 1 0:1 / /media/stick rw - {mounted} server:/x rw"
+    monkeypatch.setattr("localstored.policyfile.read_mounts", lambda: mounts)
+    entry = RemoteEntry("r", url, "00" * 8)
+    assert remote_facts(entry) == RemoteFacts("r", scheme, local)
