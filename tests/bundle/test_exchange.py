@@ -537,3 +537,24 @@ def test_names_in_a_folder_are_such_as_fat_holds(home: Path, stick: Path, projec
         assert path.name == path.name.lower() or path.name in ("FORMAT", "LOCALSTORE-REMOTE")
         assert not path.is_symlink()
         assert path.stat().st_nlink == 1 or path.is_dir()
+
+
+# ------------------------------------------------------------------ policy
+def test_a_rule_may_name_bundles(home: Path, desk: Path, stick: Path, project: Project) -> None:
+    rule = '[rules.by-hand]\nclasses = ["metrics"]\nremotes = ["bundle"]\nleave = "never"\n'
+    (home / "policy.toml").write_text(rule)
+    done = export(home, stick / "a")
+    assert done.ok
+    assert any("by-hand" in note.reason for note in done.sync.projects[0].held)
+    (content,) = bundle_inspect(stick / "a").projects
+    assert "metrics" not in content.classes
+    assert "meta" in content.classes
+
+
+def test_what_only_leaves_by_hand_leaves_in_a_bundle(
+    home: Path, stick: Path, project: Project
+) -> None:
+    (home / "policy.toml").write_text('[classes]\nmetrics = "manual"\n')
+    assert export(home, stick / "a").ok
+    (content,) = bundle_inspect(stick / "a").projects
+    assert "metrics" in content.classes
