@@ -225,8 +225,9 @@ def prove_stayed(places: Places, proofs: Proofs) -> None:
     said = any(CANARY in line.text for line in lines[0])
     counted = f"{len(lines[0])} lines in the first home, {len(lines[1])} in the second"
     proofs.check("what the program printed", said and not lines[1], counted)
-    report = json.loads(command(places.first, "sync", "now", "--json"))
-    held = {Path(note["name"]).name for one in report["projects"] for note in one["held"]}
+    told = json.loads(command(places.first, "sync", "explain", f"project:{PROJECT}", "--json"))
+    files = [file for one in told for file in one["files"]]
+    held = {Path(file["item"]).name for file in files if not file["leaves"]}
     left = held & {path.name for path in files_below(places.stick)}
     proofs.check("on the stick", bool(held) and not left, f"{len(left)} of {len(held)} such logs")
 

@@ -349,7 +349,7 @@ def prove_versions_whole(home: Path, proofs: Proofs) -> None:
 # ------------------------------------------------------------------ the end of things
 def tell_deleted(places: Places, proofs: Proofs) -> None:
     """A run and versions are deleted; their bytes go, here and there, and the rest stays."""
-    title("13. Deleted, and the bytes are gone")
+    title("15. Deleted, and the bytes are gone")
     run, of_run = keep_file(places)
     model = Api(places.first).artifact(f"{MODEL}:{CANARY}-slow")
     kept = [row for row in listed(places.first) if row[0] != model.version]

@@ -164,6 +164,8 @@ def tell_service(places: Places, proofs: Proofs) -> None:
             _prove_arrival(places, bucket, proofs)
     finally:
         bucket.close()
+    for name in ("cloud", "drive"):
+        command(places.first, "remote", "rm", name)
 
 
 def _add_remotes(places: Places, bucket: Bucket) -> None:
