@@ -237,11 +237,3 @@ def _say_what_goes(word: str) -> None:
                 counts[1] += int(one["size"])
     for remote, (items, size) in sums.items():
         terminal.always(f"{items} files of it ({size_text(size)}) leave for {remote} now")
-
-
-# ------------------------------------------------------------------ for those who read TOML
-@policy.command(hidden=True)
-@_PROJECT
-def path(project: str | None) -> None:
-    """Print where the file lies."""
-    click.echo(inert(files.place(project).path))

@@ -314,3 +314,22 @@ def test_a_mapping_is_taken_apart_and_comes_together_again() -> None:
     }
     whole = {**found.public, **{key: value for key, (value, _) in found.apart.items()}}
     assert whole == given
+
+
+def test_where_media_stay_nothing_of_them_but_their_key_is_in_the_metrics(
+    home: Path, tmp_path: Path
+) -> None:
+    policy(home, "[classes]\nmedia = 'never'")
+    with localstore.init(project="p", dir=home) as run:
+        run.log(
+            {
+                "table": localstore.Table(columns=["CANARY-1"], data=[["CANARY-2"]]),
+                "page": localstore.Html("CANARY-3"),
+                "text": localstore.Text("CANARY-4", caption="CANARY-5"),
+                "loss": 1.0,
+            }
+        )
+    assert all(f"CANARY-{n}".encode() in opened(home) for n in range(1, 6))
+    other = elsewhere(home, tmp_path / "other")
+    assert b"CANARY" not in opened(other)
+    assert Api(other).run(run.id).history(pandas=False)["loss"] == [1.0]
