@@ -79,8 +79,17 @@ def files(
     else:
         code = 0
         _list(found, listed, as_json=as_json)
+    _note_pruned(found, name)
     damaged = terminal.warn_of_damage([*found.problems, *found.contents.problems])
     ctx.exit(_DAMAGED if damaged else code)
+
+
+def _note_pruned(run: StoredRun, name: str | None) -> None:
+    """Which files may be missing in the list."""
+    for data_class, where in run.pruned.items():
+        if data_class in CLASSES and name in (None, data_class):
+            what = f"the list of {data_class} files was pruned here; it is on {where}"
+            terminal.note(f"{what}: `localstore pull {run.id}` brings it back")
 
 
 # ------------------------------------------------------------------ the list

@@ -164,6 +164,7 @@ def logs(
 
     api = Api()
     found = api.run(run)
+    found.contents.check_here(DataClass.CONSOLE, "the output")
     console = open_console(api, found)
     stream = None if stdout is None else _STDOUT if stdout else _STDERR
     printer = _Printer(stream, count)

@@ -111,7 +111,12 @@ class RunContents:
     def _stubs(self) -> list[LogStub]:
         return list(pruned.absent_logs(self._project.paths, self._subject.hex()))
 
-    def _check_here(self, data_class: DataClass, what: str) -> None:
+    def check_here(self, data_class: DataClass, what: str) -> None:
+        """Make sure that no log of a class was pruned here.
+
+        Raises:
+            Pruned: one was.
+        """
         stub = self.pruned(data_class)
         if stub is not None:
             raise pruned.error(self._project.paths, f"{what} of this run", stub.remote)
@@ -141,7 +146,7 @@ class RunContents:
             if file.path == path:
                 return file
         for data_class in classes:
-            self._check_here(DataClass(data_class), f"a part of the files, perhaps {path!r},")
+            self.check_here(DataClass(data_class), f"a part of the files, perhaps {path!r},")
         some = ", ".join(file.path for file in found[:8]) + (" …" if found[8:] else "")
         raise NotFound(f"the run has no file {path!r}", hint=f"it has {some or 'none'}")
 
@@ -228,7 +233,7 @@ class RunContents:
         Raises:
             Pruned: it is not here any more.
         """
-        self._check_here(DataClass.CONSOLE, "what the program printed")
+        self.check_here(DataClass.CONSOLE, "the output")
         out: list[OutputLine] = []
         for writer, record in self._by_writer(DataClass.CONSOLE):
             match record:
@@ -245,7 +250,7 @@ class RunContents:
         Raises:
             Pruned: they are not here any more.
         """
-        self._check_here(DataClass.SYSTEM, "the measurements of the machine")
+        self.check_here(DataClass.SYSTEM, "the measurements of the machine")
         return merge(self._segments(DataClass.SYSTEM))
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -197,3 +200,54 @@ def test_wrong_words_are_usage_errors(home: Path) -> None:
     assert call("prune", "--synced-to", "cloud", "--yes").code == 66
     assert call("pull", "nobody").code == 66
     assert call("gc", "--remote", "cloud").code == 66
+
+
+SCRIPT = """
+import localstore
+run = localstore.init(project="digits", id="media")
+rows = [[index, "x" * 50] for index in range(3000)]
+run.log({"table": localstore.Table(columns=["a", "b"], data=rows)})
+print("hello from the run")
+run.finish()
+"""
+
+
+def test_files_and_output_of_a_pruned_run_say_where_they_are(home: Path) -> None:
+    (home / "policy.toml").write_text('[classes]\nconsole = "auto"\n')
+    environment = {**os.environ, "LOCALSTORE_CONSOLE": "true"}
+    words = [sys.executable, "-c", SCRIPT]
+    subprocess.run(words, env=environment, check=True, capture_output=True, timeout=60)
+    assert call("sync", "now").code == 0
+    assert "table" in call("files", "media").out
+    assert "hello from the run" in call("logs", "media").out
+    prune("--run", "media")
+    shown = call("files", "media", LOCALSTORE_QUIET="0")
+    assert shown.code == 0
+    assert "localstore pull media" in shown.err
+    with pytest.raises(Pruned):
+        localstore.Api().run("media").read_file("media/table/nothing.json")
+    said = call("logs", "media")
+    assert said.code == Pruned.exit_code, said
+    assert "on remote 'stick'" in said.err
+    assert call("pull", "media").code == 0
+    assert "table" in call("files", "media").out
+    assert "hello from the run" in call("logs", "media").out
+
+
+def test_a_deleted_version_leaves_the_remote_by_gc(home: Path, tmp_path: Path) -> None:
+    def objects() -> set[str]:
+        return {path.name for path in (tmp_path / "stick").glob("projects/*/objects/*/*")}
+
+    before = objects()
+    assert call("artifact", "rm", "model:v0", "--yes").code == 0
+    assert call("sync", "now").code == 0
+    waiting = json.loads(call("gc", "--remote", "stick", "--json").out)["projects"][0]
+    assert waiting["waiting"] > 0
+    assert objects() == before
+    done = call("gc", "--remote", "stick", "--grace", "0")
+    assert done.code == 0, done.err
+    assert objects() < before
+    assert call("sync", "now").code == 0
+    assert objects() < before
+    assert call("verify").code == 0
+    assert call("artifact", "get", "model:v1", "--root", str(tmp_path / "out")).code == 0
