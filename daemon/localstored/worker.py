@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from localstore.durable import give_memory_back
 from localstore.errors import LocalStoreError
@@ -20,6 +20,7 @@ from localstore.wake import LINKS
 from localstored import engine
 from localstored.agenda import Agenda
 from localstored.control import where
+from localstored.heldopen import LOCAL_SCHEME, HeldOpen
 from localstored.ledger import Ledger
 from localstored.reach import looked_into
 from localstored.remotes import open_remote
@@ -33,15 +34,12 @@ if TYPE_CHECKING:
     from localstore.remotes import RemoteEntry
     from localstored.agenda import Work
     from localstored.desk import Desk
-    from localstored.remotes.base import Remote
+    from localstored.heldopen import Opener
     from localstored.report import Event, SyncReport
-
-    Opener = Callable[..., Remote]
 
 CHECK_S: Final = 0.2
 QUIET_S: Final = 30.0  # without a change of ours, after which others are told that we are done
 PAUSE_LOOK_S: Final = 1.0
-_LOCAL_SCHEME: Final = "file"
 _FAULT: Final = "a fault in the service; see its log"
 
 
@@ -89,7 +87,7 @@ class RemoteWorker:
         self._turn = threading.Condition()
         self._requests: list[Request] = []
         self._stop = threading.Event()
-        self._held_open = _HeldOpen(opener, desk)
+        self._held_open = HeldOpen(opener, desk)
         self._stamps: Mapping[str, frozenset[str]] = {}
         self._changed_at: float | None = None  # when we last changed something there
         self._full_at, self._full_cost_s = desk.monotonic(), 0.0
@@ -209,7 +207,7 @@ class RemoteWorker:
     def _standing(self) -> str:
         if self._desk.paused() is not None:
             return "paused"
-        if self.entry.scheme != _LOCAL_SCHEME and self._desk.conditions().online is False:
+        if self.entry.scheme != LOCAL_SCHEME and self._desk.conditions().online is False:
             return "offline"
         return "waiting" if self._agenda.failures else "idle"
 
@@ -430,42 +428,3 @@ class RemoteWorker:
 
 def _is_stamp_of(name: str, replica: str) -> bool:
     return name.rpartition("/")[2].startswith(f"{replica}-")
-
-
-class _HeldOpen:
-    """Opens a remote and keeps it open from sync to sync; what it gives out cannot be closed.
-
-    A folder is opened each time: another stick may be mounted there by now.
-    """
-
-    def __init__(self, opener: Opener, desk: Desk) -> None:
-        self._opener, self._desk = opener, desk
-        self._remote: Remote | None = None
-        self._with: object = None
-
-    def __call__(self, entry: RemoteEntry) -> Remote:
-        limits = self._desk.book().limits(entry.name)
-        if self._remote is None or self._with != (entry, limits) or entry.scheme == _LOCAL_SCHEME:
-            self.close()
-            self._remote, self._with = self._opener(entry, limits=limits), (entry, limits)
-        return cast("Remote", _Lent(self._remote))  # every verb is the remote's own
-
-    def close(self) -> None:
-        """Close what is open."""
-        remote, self._remote = self._remote, None
-        if remote is not None:
-            with contextlib.suppress(LocalStoreError, OSError):
-                remote.close()
-
-
-class _Lent:
-    """A remote that its user cannot close."""
-
-    def __init__(self, remote: Remote) -> None:
-        self._remote = remote
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._remote, name)
-
-    def close(self) -> None:
-        """Stays open: it belongs to the worker."""
