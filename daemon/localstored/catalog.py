@@ -28,10 +28,11 @@ CatalogError = sqlite3.DatabaseError  # it is damaged, locked by another for lon
 _VERSION: Final = 3
 _BUSY_TIMEOUT_S: Final = 30.0
 _CACHE_KIB: Final = 16_000
+_LOG_PAGES: Final = 8000  # 32 MB
 _AFTER: Final = "\x7f"  # sorts behind every character of a name
 ABSENT: Final = -1  # a size: the remote does not have it
 UNKNOWN: Final = -2  # a size: a step failed, and the remote has to be asked
-_BATCH: Final = 5000
+_BATCH: Final = 20_000
 _TABLES: Final = {
     "remotes": "id integer primary key, remote text unique, receipts_read, listed_us",
     "files": "id integer primary key, name text unique, size, mtime_ns, data_class, policy_tag,"
@@ -474,6 +475,7 @@ def _prepared(db: sqlite3.Connection) -> sqlite3.Connection:
             db.execute(f"pragma user_version = {_VERSION}")
             db.commit()
         db.execute("pragma synchronous = normal")
+        db.execute(f"pragma wal_autocheckpoint = {_LOG_PAGES}")
     except BaseException:
         db.close()
         raise

@@ -284,8 +284,9 @@ class Gatherer:
 
     # -------------------------------------------------------------- what all parts share
     def _settled(self) -> Mapping[str, PartFacts]:
-        """A dry run says every step, so it passes over nothing."""
-        return {} if self._options.dry_run else self._catalog.parts()
+        """A dry run says every step, so it passes over nothing; nor does who takes back."""
+        whole = self._options.dry_run or self._options.restore
+        return {} if whole else self._catalog.parts()
 
     def _is_settled(self, part: Part, settled: Mapping[str, PartFacts]) -> bool:
         facts = settled.get(part.name)

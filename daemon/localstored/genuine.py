@@ -11,7 +11,7 @@ from localstore import trust
 from localstore.durable import replace_file
 from localstore.errors import Damaged, LocalStoreError, Refused
 from localstore.format.version import check_format
-from localstore.layout import FORMAT_FILE, FileKind
+from localstore.layout import FORMAT_FILE, FileKind, parse_name
 from localstored.catalog import ABSENT
 from localstored.incoming import read_exactly
 from localstored.listing import listed
@@ -30,15 +30,15 @@ _MAX_LINKS_ASKED: Final = 10_000
 def is_for(remote: Remote, project: str, recipients: frozenset[str]) -> bool:
     """Whether a remote holds a keyslot of a project for one of these recipients."""
     files = listed(remote, project, "keys/", Notes())
-    return any(file.recipient in recipients for file, _ in files)
+    return any(parse_name(name).recipient in recipients for name, _ in files)
 
 
 def is_genuine(remote: Remote, project: str) -> bool:
     """Whether a remote holds the genesis link that a project's id is the hash of."""
-    for file, size in islice(listed(remote, project, "links/", Notes()), _MAX_LINKS_ASKED):
+    for name, size in islice(listed(remote, project, "links/", Notes()), _MAX_LINKS_ASKED):
         if size <= MAX_BYTES[FileKind.LINK]:
             with contextlib.suppress(LocalStoreError):
-                raw = read_exactly(remote, f"projects/{project}/{file.name}", 0, size)
+                raw = read_exactly(remote, f"projects/{project}/{name}", 0, size)
                 if trust.project_id(raw).hex() == project:
                     return True
     return False

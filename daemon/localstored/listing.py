@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from localstore.errors import Refused, RemoteError
-from localstore.layout import FileKind
-from localstored.remotes.base import check_name
+from localstored.remotes.base import split_name
 from localstored.report import Note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from localstore.layout import FileName
     from localstored.remotes.base import Remote
     from localstored.report import Notes
 
@@ -22,10 +20,9 @@ _MAX_REFUSED: Final = 100
 _SHOWN_CHARS: Final = 200
 
 
-def listed(
-    remote: Remote, project: str, below: str, refused: Notes
-) -> Iterator[tuple[FileName, int]]:
-    """The files of one project on a remote and their sizes in bytes, as they are listed.
+def listed(remote: Remote, project: str, below: str, refused: Notes) -> Iterator[tuple[str, int]]:
+    """The names of the files of one project on a remote, which `layout` accepts, and their sizes in
+    bytes, as they are listed; without stamps.
 
     Args:
         below: the beginning of their names; empty: all.
@@ -40,7 +37,7 @@ def listed(
         if count >= MAX_NAMES:
             raise RemoteError(f"the remote lists more than {MAX_NAMES} files of one project")
         try:
-            of, file = check_name(entry.name)
+            of, name = split_name(entry.name)
             if of != project or not entry.name.startswith(prefix):
                 raise Refused(f"not below {prefix}")
             if entry.size < 0:
@@ -49,8 +46,8 @@ def listed(
             if refused.total < _MAX_REFUSED:
                 refused.append(Note(entry.name[:_SHOWN_CHARS], str(problem)))
             continue
-        if file.kind is not FileKind.STAMP:
-            yield file, entry.size
+        if not name.startswith("stamps/"):
+            yield name, entry.size
 
 
 def listed_projects(remote: Remote) -> list[str]:

@@ -141,7 +141,7 @@ class ProjectSync:
             return
         now_us = self._options.clock()
         files = listed(self._remote, self._paths.id, "", strange)
-        self._catalog.replace_listing(((file.name, size) for file, size in files), now_us)
+        self._catalog.replace_listing(files, now_us)
         self._stamps.remember(stamps)
 
     def _formats_agree(self) -> bool:

@@ -103,7 +103,7 @@ def repair_home(
         try:
             remote = open_remote(entry)
             for project in paths.all_projects():
-                files = {file.name: size for file, size in listed(remote, project.id, "", Notes())}
+                files = dict(listed(remote, project.id, "", Notes()))
                 wanted = bad.setdefault(project.id, set())
                 _Repair(project, name, remote, files, report).run(wanted)
         except (LocalStoreError, OSError) as problem:

@@ -3,7 +3,7 @@
 Whoever is about to change a project on a remote puts an open stamp there, and in the end a settled
 one in place of its older ones. As long as the stamps are the same, nobody has changed anything, and
 what was listed once need not be listed again. A remote that was set back has other stamps, too.
-See docs/protocol.md, section 5.
+See docs/protocol.md, section 4.1.
 """
 
 from __future__ import annotations

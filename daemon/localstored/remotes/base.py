@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from localstore.errors import Conflict, Damaged, NotFound, Refused, RemoteError
-from localstore.layout import FileName, parse_name
+from localstore.layout import FileName, is_name, parse_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 MAX_PIECE_BYTES: Final = 4 * 1024 * 1024  # one create, append or read
 _MAX_NAME_CHARS: Final = 256  # the longest name of the format has 148
+_PROJECT_FOLDER: Final = re.compile(r"projects/[0-9a-f]{64}/")
+_PROJECT: Final = slice(9, 73)
+_BELOW: Final = 74
+_TAILS: Final = (".t0", ".t1")
 _REMOTE_NAME: Final = re.compile(r"projects/(?P<project>[0-9a-f]{64})/(?P<name>[ -~]+)")
 
 
@@ -201,6 +205,21 @@ def check_name(name: str) -> tuple[str, FileName]:
     if not file.kind.on_remotes:
         raise Refused(f"a {file.kind.value} never leaves its machine")
     return found["project"], file
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """The project id and the name of a remote's file, checked as `check_name` does, and faster.
+
+    Raises:
+        Refused: any name that no file of a remote has.
+    """
+    project, below = name[_PROJECT], name[_BELOW:]
+    if is_name(below) and not below.endswith(_TAILS):
+        found = _PROJECT_FOLDER.fullmatch(name[:_BELOW])
+        if found is not None:
+            return project, below
+    of, file = check_name(name)
+    return of, file.name
 
 
 def check_piece(data: bytes) -> None:

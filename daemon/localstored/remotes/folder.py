@@ -32,6 +32,7 @@ from localstored.remotes.base import (
     left_to_append,
     missing,
     same_bytes,
+    split_name,
 )
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class FolderRemote:
             self._sweep(folder, entry)
             return
         try:
-            check_name(name)
+            split_name(name)
             yield Entry(name, entry.stat(follow_symlinks=False).st_size)
         except (Refused, FileNotFoundError):
             return  # not ours, or deleted meanwhile
