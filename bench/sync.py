@@ -1,4 +1,4 @@
-"""A large store that is in step with a folder: what a start from nothing costs, and nothing to do."""
+"""A large store in step with a folder: what a start from nothing costs, and nothing to do."""
 
 from __future__ import annotations
 
