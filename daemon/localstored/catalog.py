@@ -235,8 +235,9 @@ class Catalog:
 
     def objects_of(self, subject: str) -> set[str]:
         """Ids of the objects that the logs of one subject name."""
+        # A cross join is carried out in the order in which it is written: few files, then theirs.
         rows = self._rows(
-            "select distinct object from refs join files on files.id = file"
+            "select distinct object from files cross join refs on refs.file = files.id"
             " where name > ? and name < ?",
             _range(f"runs/{subject}/"),
         )

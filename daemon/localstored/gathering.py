@@ -236,20 +236,21 @@ class Gatherer:
         settled: Mapping[str, PartFacts],
     ) -> Part | None:
         folder = f"objects/{first}"
+        names = local.names_in(self._paths.root / folder) if only is None else only
         mine = {
             f"{folder}/{name}"
-            for name in local.names_in(self._paths.root / folder)
+            for name in names
             if _OBJECT.fullmatch(name) and name.startswith(first)
         }
+        wanted = sorted(mine)
+        if only is not None:
+            mine = {name for name in wanted if self._paths.file(name).is_file()}
         stubs = {f"{folder}/{one}" for one in pruned.object_stubs(self._paths, first)}
         part = Part("" if only is not None else folder)
         part.print = local.print_of((), ground, sorted(mine), sorted(stubs))
         if self._is_settled(part, settled):
             return None
-        there = self.there(f"{folder}/")
-        if only is not None:
-            wanted = {f"{folder}/{one}" for one in only}
-            mine, there = mine & wanted, {n: there[n] for n in there.keys() & wanted}
+        there = self.there(*([f"{folder}/"] if only is None else wanted))
         # Objects never change: what was acknowledged whole and is listed so is in step.
         quiet = {
             name for name, facts in there.items() if 0 <= facts.size == facts.acked and name in mine
