@@ -16,18 +16,18 @@ import click
 from localstore import settings
 from localstore.control import socket_path
 from localstore.errors import LocalStoreError, RemoteError
-from localstored.children import Child
 from localstored.front import sync_now
-from localstored.instance import only_instance
-from localstored.journal import FromLogging, Journal, Level
-from localstored.ledger import notes_of
-from localstored.notify_systemd import Systemd
 from localstored.remotes.base import Stopped
-from localstored.service import LOOK_S, RESCAN_S, Service
-from localstored.upkeep import Upkeep
+from localstored.service.children import Child
+from localstored.service.instance import only_instance
+from localstored.service.journal import FromLogging, Journal, Level
+from localstored.service.ledger import notes_of
+from localstored.service.notify_systemd import Systemd
+from localstored.service.service import LOOK_S, RESCAN_S, Service
+from localstored.service.upkeep import Upkeep
 
 if TYPE_CHECKING:
-    from localstored.instance import Lease
+    from localstored.service.instance import Lease
 
 _MIN_S: Final = 1.0
 _WATCHING: Final = (sys.executable, "-m", "localstore.watching", "--worker")

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from localstore.layout import HomePaths
 from localstore.remotes import read_remotes
 from localstored import engine
-from localstored.desk import Desk, now_us, read_recipients
-from localstored.journal import Journal, Level
-from localstored.ledger import Ledger
 from localstored.policyfile import Book
 from localstored.remotes import open_remote
 from localstored.report import SyncReport
-from localstored.state import State
-from localstored.watcher import take_hints
+from localstored.service.desk import Desk, now_us, read_recipients
+from localstored.service.journal import Journal, Level
+from localstored.service.ledger import Ledger
+from localstored.service.state import State
+from localstored.service.watcher import take_hints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STATE_FOLDER: Final = "state"
-LEASE_FILE: Final = "localstored.lease"
+LEASE_FILE: Final = "service.lease"
 _MAX_LEASE_BYTES: Final = 4096
 _LEASE_S: Final = 120.0  # a minute, and clocks that are not quite alike
 _MAX_FILE_BYTES: Final = 1 << 20

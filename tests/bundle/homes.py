@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from localstore import crypto
-from localstored.bundle import bundle_export, bundle_import
-from localstored.bundlereceipts import bundle_receipt, make_receipt
+from localstored.bundles.bundle import bundle_export, bundle_import
+from localstored.bundles.carried import bundle_receipt, make_receipt
 from tests.sync.makers import NOW_US, TAG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from localstored.bundlereports import ExportReport, FiledReport, ImportReport, ReceiptMade
+    from localstored.bundles.reports import ExportReport, FiledReport, ImportReport, ReceiptMade
     from tests.sync.makers import Project
 
 Signer = tuple[bytes, bytes, "Callable[[bytes, bytes], bytes]"]

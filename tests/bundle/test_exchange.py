@@ -11,7 +11,7 @@ import pytest
 from localstore.errors import Damaged, NotFound, UsageError
 from localstore.format.spec import DataClass
 from localstore.layout import HomePaths
-from localstored.bundle import bundle_inspect
+from localstored.bundles.bundle import bundle_inspect
 from localstored.remotes.base import MAX_PIECE_BYTES
 from localstored.remotes.bundlefile import BundleFile
 from tests.bundle.homes import acknowledge, device_of, export, file_receipt, import_
@@ -393,7 +393,7 @@ def test_on_fat_parts_stay_below_four_gibibytes(
         return real(path, part_bytes=part_bytes, now_us=now_us)
 
     monkeypatch.setattr(BundleFile, "for_writing", spy)
-    monkeypatch.setattr("localstored.bundle.file_system_of", lambda *_: "vfat")
+    monkeypatch.setattr("localstored.bundles.bundle.file_system_of", lambda *_: "vfat")
     export(home, stick / "a")
     export(home, stick / "b", part_bytes=8 << 30)
     export(home, stick / "c", part_bytes=1 << 30)

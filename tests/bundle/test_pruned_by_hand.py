@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from localstore.errors import NotFound, Refused
-from localstored.prune import prune
+from localstored.pruning.prune import prune
 from localstored.remotes.acknowledged import AcknowledgedRemote
 from localstored.replica import replica_id
 from tests.bundle.homes import acknowledge, device_of, export, file_receipt, import_

@@ -23,7 +23,7 @@ from localstore.errors import (
 from localstore.format import spec
 from localstore.format.spec import CertKind, DataClass
 from localstore.remotes import add_remote
-from localstored.destinations import (
+from localstored.bundles.destinations import (
     DESTINATIONS_FILE,
     acknowledged,
     find_destination,

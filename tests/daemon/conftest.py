@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from localstored.journal import Journal, Level
+from localstored.service.journal import Journal, Level
 
 if TYPE_CHECKING:
     from collections.abc import Callable

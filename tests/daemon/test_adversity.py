@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from localstored.instance import Lease
-from localstored.journal import Journal
-from localstored.notify_systemd import Systemd
-from localstored.service import Service
+from localstored.service.instance import Lease
+from localstored.service.journal import Journal
+from localstored.service.notify_systemd import Systemd
+from localstored.service.service import Service
 from tests.daemon.conftest import wait_until
 from tests.daemon.running import Daemon, in_step
 from tests.sync.conftest import sync

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localstored.agenda import (
+from localstored.service.agenda import (
     AGAIN_S,
     LONGEST_S,
     MAX_RETRY_AFTER_S,

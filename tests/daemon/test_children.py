@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from localstore import settings
-from localstored.children import AFTER_BROKEN_S, AFTER_KEYLESS_S, Child
+from localstored.service.children import AFTER_BROKEN_S, AFTER_KEYLESS_S, Child
 from tests.daemon.conftest import FakeClock, Said, wait_until
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ time.sleep(60)
 PARENT = """
 import io, sys, time
 from pathlib import Path
-from localstored.children import Child
-from localstored.journal import Journal
+from localstored.service.children import Child
+from localstored.service.journal import Journal
 home = Path(sys.argv[1])
 words = [sys.executable, "-c", sys.argv[2], str(home)]
 journal = Journal(io.StringIO())

@@ -16,8 +16,8 @@ import pytest
 
 from localstore.control import MAX_LINE_BYTES
 from localstore.errors import NotFound
-from localstored import control as module
-from localstored.control import MAX_CLIENTS, ControlServer
+from localstored.service import control as module
+from localstored.service.control import MAX_CLIENTS, ControlServer
 from tests.daemon.conftest import Said, wait_until
 
 if TYPE_CHECKING:

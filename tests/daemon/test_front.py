@@ -12,8 +12,8 @@ from localstore.errors import NotFound
 from localstore.remotes import read_remotes
 from localstored import front
 from localstored.remotes.base import Stopped
-from localstored.state import Pause, State
-from localstored.watcher import take_hints
+from localstored.service.state import Pause, State
+from localstored.service.watcher import take_hints
 from tests.daemon.running import in_step
 from tests.sync.conftest import no_sleep
 from tests.sync.makers import Project, make_project, with_remote

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from localstore.errors import AlreadyExists
-from localstored.instance import DEAD_AFTER_S, LEASE_FILE, Lease, Owner, only_instance
+from localstored.service.instance import DEAD_AFTER_S, LEASE_FILE, Lease, Owner, only_instance
 from tests.daemon.conftest import FakeClock, wait_until
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 HOLD = """
 import sys, time
 from pathlib import Path
-from localstored.instance import only_instance
+from localstored.service.instance import only_instance
 with only_instance(Path(sys.argv[1]), network=sys.argv[2] == "network"):
     print("held", flush=True)
     time.sleep(60)
@@ -74,7 +74,7 @@ class TestLock:
             raise OSError(37, "no locks available")
 
         monkeypatch.setattr(fcntl, "flock", no_locks)
-        monkeypatch.setattr("localstored.instance._SETTLE_S", 0.0)
+        monkeypatch.setattr("localstored.service.instance._SETTLE_S", 0.0)
         with only_instance(home) as held:
             assert held is not None
             held.beat()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from localstored.journal import Journal, Level
+from localstored.service.journal import Journal, Level
 
 WHEN = datetime(2026, 11, 21, 14, 0, 5, tzinfo=UTC)
 

@@ -10,8 +10,8 @@ import pytest
 
 from localstore.errors import NotFound
 from localstore.remotes import RemoteEntry
-from localstored.reach import looked_into
 from localstored.remotes.base import Unreachable
+from localstored.service.reach import looked_into
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,7 +20,7 @@ from localstore import wake
 from localstore.control import socket_path
 from localstore.errors import LocalStoreError
 from localstore.layout import HomePaths
-from localstored.desk import read_recipients
+from localstored.service.desk import read_recipients
 from tests.daemon.conftest import wait_until
 from tests.daemon.running import COMMAND, Daemon, in_step
 from tests.sync.makers import TAG, Project, make_project, synced_bytes, with_remote, write

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from localstore.errors import StoreError
-from localstored import state as module
-from localstored.state import MAX_HISTORY_BYTES, Pause, RemoteState, State, Trouble
+from localstored.service import state as module
+from localstored.service.state import MAX_HISTORY_BYTES, Pause, RemoteState, State, Trouble
 
 if TYPE_CHECKING:
     from pathlib import Path

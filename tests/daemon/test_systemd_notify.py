@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from localstore import settings
-from localstored.notify_systemd import Systemd
+from localstored.service.notify_systemd import Systemd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

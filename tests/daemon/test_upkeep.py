@@ -12,13 +12,13 @@ import pytest
 
 from localstore import settings
 from localstore.remotes import read_remotes
-from localstored import chores, patrol, upkeep
-from localstored.desk import Desk
-from localstored.patrol import Patrol
-from localstored.quiet import QuietWriters
 from localstored.remotes import open_remote
-from localstored.schedule import Schedule
-from localstored.upkeep import Upkeep
+from localstored.service import chores, patrol, upkeep
+from localstored.service.desk import Desk
+from localstored.service.patrol import Patrol
+from localstored.service.quiet import QuietWriters
+from localstored.service.schedule import Schedule
+from localstored.service.upkeep import Upkeep
 from tests.daemon.conftest import FakeClock, Said, wait_until
 from tests.sync.conftest import sync
 from tests.sync.makers import Log, Project, make_project, with_remote

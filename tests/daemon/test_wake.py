@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import localstore
 from localstore import wake
 from localstore.layout import HomePaths
-from localstored.watcher import take_hints
+from localstored.service.watcher import take_hints
 from tests.sync.makers import make_project
 
 if TYPE_CHECKING:

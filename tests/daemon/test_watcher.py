@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from localstore import wake
-from localstored import watcher as module
-from localstored.watcher import Watcher
+from localstored.service import watcher as module
+from localstored.service.watcher import Watcher
 from tests.daemon.conftest import Said, wait_until
 from tests.sync.makers import make_project
 

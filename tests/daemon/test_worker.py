@@ -12,10 +12,10 @@ import pytest
 from localstore.layout import HomePaths
 from localstore.remotes import read_remotes
 from localstored import engine
-from localstored.desk import Desk
 from localstored.remotes import open_remote
 from localstored.remotes.base import Unreachable
-from localstored.worker import RemoteWorker, Request
+from localstored.service.desk import Desk
+from localstored.service.worker import RemoteWorker, Request
 from tests.daemon.conftest import Said, wait_until
 from tests.daemon.running import in_step
 from tests.sync.conftest import sync

@@ -21,11 +21,11 @@ from localstore.store.gc import collect as collect_here
 from localstore.store.references import References
 from localstore.trust import read_project
 from localstored.crew import Inline
-from localstored.prune import prune
-from localstored.remotegc import collect
+from localstored.pruning.prune import prune
+from localstored.pruning.remotegc import collect
+from localstored.pruning.restoring import restore
 from localstored.remotes.base import Unreachable
 from localstored.remotes.memory import MemoryRemote
-from localstored.restoring import restore
 from tests.prune.makers import ended_run, make_world
 from tests.sync.conftest import sync_with
 from tests.sync.makers import NOW_US, Project

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 from localstore.format.spec import DataClass
 from localstore.layout import parse_name
 from localstore.remotes import read_remotes
-from localstored.prune import prune
+from localstored.pruning.prune import prune
+from localstored.pruning.restoring import restore
 from localstored.receipts import Line, ReceiptFile
 from localstored.remotes.base import MAX_PIECE_BYTES
 from localstored.remotes.memory import MemoryRemote
-from localstored.restoring import restore
 from tests.sync.makers import NOW_US, Log, Project, make_project, with_remote
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from localstored.prune import PruneReport
+    from localstored.pruning.prune import PruneReport
+    from localstored.pruning.restoring import RestoreReport
     from localstored.remotes.base import Remote
-    from localstored.restoring import RestoreReport
 
 DAY_US = 86_400_000_000
 REMOTE = "5e" * 8

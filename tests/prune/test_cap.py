@@ -9,12 +9,12 @@ import pytest
 from localstore.errors import BadSetting
 from localstore.format.spec import DataClass
 from localstore.settings import byte_size
-from localstored.storecap import enforce_cap, store_bytes
+from localstored.pruning.storecap import enforce_cap, store_bytes
 from tests.prune.makers import DAY_US, ended_run
 from tests.sync.makers import NOW_US
 
 if TYPE_CHECKING:
-    from localstored.storecap import CapReport
+    from localstored.pruning.storecap import CapReport
     from tests.prune.makers import World
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from localstore.errors import NotFound, NotPermitted
 from localstore.format.spec import DataClass
-from localstored.guards import COLLECTOR, PRUNER
-from localstored.prune import prune
+from localstored.pruning.guards import COLLECTOR, PRUNER
+from localstored.pruning.prune import prune
+from localstored.pruning.remotegc import AT_WORK, UNKNOWN_LINKS, UNKNOWN_LOGS, collect
 from localstored.receipts import ReceiptFile
-from localstored.remotegc import AT_WORK, UNKNOWN_LINKS, UNKNOWN_LOGS, collect
 from localstored.remotes.base import Capabilities, Unreachable
 from tests.prune.makers import DAY_US, ended_run, object_path
 from tests.sync.makers import NOW_US, Log
@@ -20,7 +20,7 @@ from tests.sync.makers import NOW_US, Log
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from localstored.remotegc import ProjectCollected
+    from localstored.pruning.remotegc import ProjectCollected
     from tests.prune.makers import World
 
 LATER_US = NOW_US + 2 * DAY_US
@@ -271,7 +271,7 @@ class TestCuts:
 
 def _other_collects(world: World) -> str:
     """What a collector of another home would be told by its guard."""
-    from localstored.guards import Guard
+    from localstored.pruning.guards import Guard
 
     with Guard(world.project.paths, world.remote, "77" * 8, COLLECTOR, lambda: NOW_US) as guard:
         return AT_WORK if guard.others() else ""

@@ -12,8 +12,8 @@ from localstore.errors import Damaged, NotFound
 from localstore.format.spec import DataClass
 from localstore.store.gc import collect
 from localstore.trust import read_project
-from localstored.prunable import ALIVE, IN_USE, NO_RECEIPT, NOT_CLOSED, SHARED
-from localstored.prune import COLLECTED, GONE, OTHER, UNSURE
+from localstored.pruning.prunable import ALIVE, IN_USE, NO_RECEIPT, NOT_CLOSED, SHARED
+from localstored.pruning.prune import COLLECTED, GONE, OTHER, UNSURE
 from localstored.remotes.base import Busy, Unreachable
 from tests.prune.makers import DAY_US, ended_run, object_path, push_all, touch_now
 from tests.sync.makers import NOW_US, Log
@@ -21,7 +21,7 @@ from tests.sync.makers import NOW_US, Log
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from localstored.prune import ProjectPruned
+    from localstored.pruning.prune import ProjectPruned
     from tests.prune.makers import World
 
 BULK = (DataClass.METRICS, DataClass.SYSTEM, DataClass.CONSOLE, DataClass.MEDIA)

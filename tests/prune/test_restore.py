@@ -16,7 +16,7 @@ from tests.prune.makers import ended_run, object_path, push_all
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from localstored.restoring import Progress
+    from localstored.pruning.restoring import Progress
     from tests.prune.makers import World
 
 

@@ -1,6 +1,6 @@
 """Whatever happens between replicas and remotes, nothing is lost, doubled or resurrected.
 
-LOCALSTORE_SCHEDULES says how many seeded schedules are run; CI runs ten thousand. A seed that fails
+SIMULATION_SCHEDULES says how many seeded schedules are run; CI runs ten thousand. A seed that fails
 is printed, and `python -m tests.simulation --seed N` runs it again, step for step.
 """
 
@@ -18,7 +18,7 @@ from tests.simulation.world import run_schedule
 from tests.sync.makers import synced_bytes
 
 ROOT = Path(__file__).parents[2]
-SCHEDULES = int(os.environ.get("LOCALSTORE_SCHEDULES", "400"))
+SCHEDULES = int(os.environ.get("SIMULATION_SCHEDULES", "400"))
 LIMIT_S = 3600
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from localstore.errors import Refused
 from localstore.layout import FileKind, HomePaths
 from localstore.remotes import RemoteEntry
-from localstored.destinations import acknowledged, read_destinations
+from localstored.bundles.destinations import acknowledged, read_destinations
 from localstored.remotes.base import Capabilities, check_name, missing
 from localstored.verify import sha256_of
 

@@ -197,7 +197,8 @@ def decode_signature(data: bytes) -> Signature:
     """
     if not SIGNATURE_BYTES <= len(data) <= SIGNATURE_BYTES + MAX_CERT_BYTES:
         raise Damaged(f"a signature of {len(data)} bytes")
-    return Signature(*_SIGNATURE.unpack_from(data), data[SIGNATURE_BYTES:])
+    device, time_us, signature = _SIGNATURE.unpack_from(data)
+    return Signature(device, time_us, signature, data[SIGNATURE_BYTES:])
 
 
 def signed_message(bundle: bytes, records: int, chain: bytes, cert: bytes, time_us: int) -> bytes:

@@ -13,13 +13,13 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from localstored.agenda import FIRST_S, LONGEST_S
+from localstored.service.agenda import FIRST_S, LONGEST_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from localstored.journal import Journal
+    from localstored.service.journal import Journal
 
 TERM_S: Final = 4.0
 STABLE_S: Final = 60.0  # who lived so long gets a new series of attempts

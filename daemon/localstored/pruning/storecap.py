@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from localstored.engine import now_us
-from localstored.prune import prune
+from localstored.pruning.prune import prune
 from localstored.remotes import open_remote
 
 if TYPE_CHECKING:

@@ -13,18 +13,18 @@ from localstore.errors import NotFound, UsageError
 from localstored import engine
 from localstored.front import policy_facts, version
 from localstored.report import SyncReport
-from localstored.worker import Request
+from localstored.service.worker import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from localstored.children import Child
-    from localstored.control import Emit, Handler
-    from localstored.desk import Desk
     from localstored.report import Event
-    from localstored.schedule import Schedule
-    from localstored.watcher import Watcher
-    from localstored.worker import RemoteWorker
+    from localstored.service.children import Child
+    from localstored.service.control import Emit, Handler
+    from localstored.service.desk import Desk
+    from localstored.service.schedule import Schedule
+    from localstored.service.watcher import Watcher
+    from localstored.service.worker import RemoteWorker
 
 _EVENTS_PER_S: Final = 10.0
 _MAX_LOG: Final = 10_000

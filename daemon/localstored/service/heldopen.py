@@ -11,7 +11,7 @@ from localstored.remotes.base import Remote
 
 if TYPE_CHECKING:
     from localstore.remotes import RemoteEntry
-    from localstored.desk import Desk
+    from localstored.service.desk import Desk
 
 LOCAL_SCHEME: Final = "file"
 Opener = Callable[..., Remote]  # of an entry, with limits

@@ -21,7 +21,7 @@ from localstore.store.references import References
 from localstore.trust import read_project
 from localstored.engine import now_us
 from localstored.incoming import Incoming
-from localstored.prune import chosen
+from localstored.pruning.prune import chosen
 from localstored.remotes import open_remote
 from localstored.verify import sha256_of
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from localstore.errors import LocalStoreError
-from localstored.journal import Level
 from localstored.remotes.base import Unreachable
-from localstored.state import Trouble
+from localstored.service.journal import Level
+from localstored.service.state import Trouble
 
 if TYPE_CHECKING:
     from localstore.remotes import RemoteEntry
-    from localstored.desk import Desk
     from localstored.report import SyncReport
+    from localstored.service.desk import Desk
 
 TELL_S: Final = 60.0  # many small syncs of a live run are one entry of the history
 _MAX_NOTES_TOLD: Final = 20

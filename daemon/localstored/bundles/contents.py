@@ -13,7 +13,7 @@ from localstore.errors import LocalStoreError, Refused
 from localstore.format import spec
 from localstore.format.spec import DataClass
 from localstore.layout import FileKind
-from localstored.bundlereports import Count, ProjectContent
+from localstored.bundles.reports import Count, ProjectContent
 from localstored.remotes.base import check_name
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Work that comes once in a while and may need much memory, as a process of its own.
 
-`python -m localstored.chores NAME …`: the service starts it, reads the JSON object that it prints,
-and ends it when the service ends. It works at a low priority and needs no key.
+`python -m localstored.service.chores NAME …`: the service starts it, reads the JSON object that it
+prints, and ends it when the service ends. It works at a low priority and needs no key.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from localstore.errors import Damaged, LocalStoreError
 from localstore.layout import HomePaths
 from localstore.remotes import read_remotes
 from localstore.store.gc import collect
-from localstored.patrol import Patrol, Round
 from localstored.policyfile import Book
 from localstored.remotes import open_remote
+from localstored.service.patrol import Patrol, Round
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +76,7 @@ def free(home: Path, grace_s: float) -> dict[str, Any]:
 
 def cap(home: Path, cap_bytes: int) -> dict[str, Any]:
     """Hold the store under its cap, as far as receipts allow."""
-    from localstored.storecap import enforce_cap
+    from localstored.pruning.storecap import enforce_cap
 
     return dict(enforce_cap(home, cap_bytes).to_json())
 

@@ -21,8 +21,8 @@ from localstore.remotes import read_remotes
 from localstore.store.gc import Collector, free, list_objects
 from localstore.trust import read_project
 from localstored.engine import now_us
-from localstored.guards import COLLECTOR, PRUNER, Guard
-from localstored.prunable import SHARED, Amount, Judge, Selection, acknowledged
+from localstored.pruning.guards import COLLECTOR, PRUNER, Guard
+from localstored.pruning.prunable import SHARED, Amount, Judge, Selection, acknowledged
 from localstored.remotes import open_remote
 from localstored.remotes.acknowledged import destination_entries, open_place
 from localstored.remotes.base import Unreachable
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from localstore.layout import ProjectPaths
     from localstore.remotes import RemoteEntry
-    from localstored.prunable import Candidate, Judged
+    from localstored.pruning.prunable import Candidate, Judged
     from localstored.remotes.base import Remote
 
 BATCH: Final = 2048

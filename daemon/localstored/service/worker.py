@@ -18,24 +18,24 @@ from localstore.errors import LocalStoreError
 from localstore.layout import HomePaths
 from localstore.wake import LINKS
 from localstored import engine
-from localstored.agenda import Agenda
-from localstored.control import where
-from localstored.heldopen import LOCAL_SCHEME, HeldOpen
-from localstored.ledger import Ledger
-from localstored.reach import looked_into
 from localstored.remotes import open_remote
 from localstored.remotes.base import Stopped, Unreachable
 from localstored.replica import replica_id
+from localstored.service.agenda import Agenda
+from localstored.service.control import where
+from localstored.service.heldopen import LOCAL_SCHEME, HeldOpen
+from localstored.service.ledger import Ledger
+from localstored.service.reach import looked_into
 from localstored.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from localstore.remotes import RemoteEntry
-    from localstored.agenda import Work
-    from localstored.desk import Desk
-    from localstored.heldopen import Opener
     from localstored.report import Event, SyncReport
+    from localstored.service.agenda import Work
+    from localstored.service.desk import Desk
+    from localstored.service.heldopen import Opener
 
 CHECK_S: Final = 0.2
 QUIET_S: Final = 30.0  # without a change of ours, after which others are told that we are done

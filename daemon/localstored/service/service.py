@@ -16,26 +16,26 @@ from localstore.errors import LocalStoreError
 from localstore.layout import HomePaths
 from localstore.remotes import read_remotes
 from localstored.conditions import World
-from localstored.control import ControlServer
-from localstored.desk import Desk
-from localstored.instance import BEAT_S
-from localstored.journal import Level
-from localstored.quiet import QuietWriters
-from localstored.schedule import Schedule
-from localstored.verbs import Verbs
-from localstored.watcher import Watcher
-from localstored.worker import RemoteWorker
+from localstored.service.control import ControlServer
+from localstored.service.desk import Desk
+from localstored.service.instance import BEAT_S
+from localstored.service.journal import Level
+from localstored.service.quiet import QuietWriters
+from localstored.service.schedule import Schedule
+from localstored.service.verbs import Verbs
+from localstored.service.watcher import Watcher
+from localstored.service.worker import RemoteWorker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from localstore.remotes import RemoteEntry
-    from localstored.children import Child
-    from localstored.instance import Lease
-    from localstored.journal import Journal
-    from localstored.notify_systemd import Systemd
-    from localstored.upkeep import Upkeep
+    from localstored.service.children import Child
+    from localstored.service.instance import Lease
+    from localstored.service.journal import Journal
+    from localstored.service.notify_systemd import Systemd
+    from localstored.service.upkeep import Upkeep
 
 TICK_S: Final = 1.0
 STOP_S: Final = 4.0

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from localstore.layout import DIRECTORY_MODE, FORMAT_FILE, HomePaths
 from localstore.wake import LINKS, wake_folder
 from localstored.place import file_system_of, is_network, read_mounts
-from localstored.journal import Level
+from localstored.service.journal import Level
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver, ObservedWatch
 
     from localstore.layout import ProjectPaths
-    from localstored.journal import Journal
+    from localstored.service.journal import Journal
 
 DEBOUNCE_S: Final = 0.1
 POLL_S: Final = 1.0

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from localstored.journal import Journal
+    from localstored.service.journal import Journal
 
     Emit = Callable[[dict[str, Any]], None]
     Handler = Callable[[dict[str, Any], Emit], dict[str, Any]]

@@ -15,7 +15,7 @@ from localstore.durable import replace_cache
 from localstore.errors import Damaged, LocalStoreError, NotFound
 from localstore.layout import FileKind, HomePaths, parse_name
 from localstored.receipts import EMPTY_SHA256, ReceiptFile
-from localstored.state import STATE_FOLDER
+from localstored.service.state import STATE_FOLDER
 from localstored.verify import FrameCheck, check_file
 
 if TYPE_CHECKING:

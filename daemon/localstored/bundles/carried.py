@@ -22,8 +22,8 @@ from localstore.format.spec import CertKind
 from localstore.layout import FileKind, HomePaths, parse_name
 from localstore.remotes import read_remotes
 from localstore.trust import Belief
-from localstored.bundlereports import Count, FiledReport, ReceiptMade
-from localstored.destinations import acknowledged, name_destination
+from localstored.bundles.destinations import acknowledged, name_destination
+from localstored.bundles.reports import Count, FiledReport, ReceiptMade
 from localstored.engine import now_us
 from localstored.receipts import EMPTY_SHA256, Line, ReceiptFile
 from localstored.remotes.base import check_name

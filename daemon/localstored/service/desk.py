@@ -12,18 +12,18 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from localstore.layout import HomePaths
-from localstored.journal import Level
 from localstored.policy import Conditions
 from localstored.policyfile import Book
-from localstored.state import State
+from localstored.service.journal import Level
+from localstored.service.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from localstored.conditions import World
-    from localstored.journal import Journal
-    from localstored.state import Pause
+    from localstored.service.journal import Journal
+    from localstored.service.state import Pause
 
 RECIPIENTS_FILE: Final = "recipients"
 LOOK_S: Final = 0.5  # between two looks at the policy's files

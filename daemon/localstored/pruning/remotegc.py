@@ -20,9 +20,9 @@ from localstore.store.references import References
 from localstore.trust import read_project
 from localstored import engine
 from localstored.engine import now_us
-from localstored.guards import COLLECTOR, Guard, first_seen
-from localstored.prunable import acknowledged
-from localstored.prune import chosen
+from localstored.pruning.guards import COLLECTOR, Guard, first_seen
+from localstored.pruning.prunable import acknowledged
+from localstored.pruning.prune import chosen
 from localstored.receipts import EMPTY_SHA256, Line, ReceiptFile
 from localstored.remotes import open_remote
 from localstored.remotes.base import Unreachable

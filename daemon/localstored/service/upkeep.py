@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from localstore.remotes import read_remotes
 from localstore.store.gc import GRACE_S
-from localstored.journal import Level
+from localstored.service.journal import Level
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from localstored.desk import Desk
-    from localstored.journal import Journal
-    from localstored.schedule import Schedule
+    from localstored.service.desk import Desk
+    from localstored.service.journal import Journal
+    from localstored.service.schedule import Schedule
 
 DAY_S: Final = 86_400.0
 HOUR_S: Final = 3600.0
@@ -32,7 +32,7 @@ VERIFY_S: Final = 4 * HOUR_S
 HERE_BYTES: Final = 256 << 20
 THERE_BYTES: Final = 24 << 20
 LONGEST_S: Final = 2 * HOUR_S
-_CHORES: Final = (sys.executable, "-m", "localstored.chores")
+_CHORES: Final = (sys.executable, "-m", "localstored.service.chores")
 _EXPIRE: Final = (sys.executable, "-c", "from localstore.cli import main; main()", "gc", "--json")
 _KEYLESS_EXIT: Final = 11
 

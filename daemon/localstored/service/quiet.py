@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from localstored.journal import Journal
+    from localstored.service.journal import Journal
 
 QUIET_S: Final = SILENT_S + 2.0
 _FORGET_S: Final = 3600.0

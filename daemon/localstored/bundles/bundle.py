@@ -2,7 +2,7 @@
 
 An export is a sync that only pushes, an import one that only pulls, through the same policy and the
 same checks of hostile bytes as any other. What a bundle holds is no proof that anybody has it: only
-a receipt that came back is (`localstored.bundlereceipts`).
+a receipt that came back is (`localstored.bundles.carried`).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from localstore.format.spec import CertKind
 from localstore.layout import FileKind, HomePaths, parse_name
 from localstore.remotes import claim_folder
 from localstore.trust import Belief
-from localstored.bundlecontents import contents_of_bundle, contents_of_folder, damaged_files
-from localstored.bundlereports import (
+from localstored.bundles.contents import contents_of_bundle, contents_of_folder, damaged_files
+from localstored.bundles.destinations import acknowledged, find_destination
+from localstored.bundles.reports import (
     ExportReport,
     ImportReport,
     Inspection,
     PartFacts,
     SignedBy,
 )
-from localstored.destinations import acknowledged, find_destination
 from localstored.engine import forget_remote, now_us, settle_tails, sync_remote
 from localstored.place import file_system_of, read_mounts
 from localstored.receipts import ReceiptFile

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 LOCK_FILE: Final = "localstored.lock"
-LEASE_FILE: Final = "localstored.lease"
+LEASE_FILE: Final = "service.lease"
 BEAT_S: Final = 10.0
 DEAD_AFTER_S: Final = 60.0  # six beats: more than a file server needs to come back, as a rule
 _LOOK_S: Final = 1.0

@@ -9,13 +9,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from localstored.control import where
-from localstored.journal import Level
+from localstored.service.control import where
+from localstored.service.journal import Level
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from localstored.journal import Journal
+    from localstored.service.journal import Journal
 
 _WORKERS: Final = 2
 _JITTER: Final = 0.05  # of the interval: many machines of a lab need not all begin at once

@@ -1,0 +1,1 @@
+"""Bundles for the air gap, and receipts that are carried by hand."""
