@@ -26,7 +26,7 @@ from localstored.policy import UNKNOWN_CONDITIONS
 from localstored.project import ProjectSync
 from localstored.receipts import ReceiptFile
 from localstored.remotes import open_remote
-from localstored.remotes.base import Unreachable
+from localstored.remotes.base import Stopped, Unreachable
 from localstored.replica import replica_id
 from localstored.report import Note, ProjectReport, SyncReport
 from localstored.session import Options, Session, facts_of
@@ -246,10 +246,18 @@ class _Visit:
                     project.run_scope(self._options.scope[paths.id], self._report.refused)
                 else:
                     project.run(self._report.refused)
-            finally:
-                if not self._keeps:
-                    with contextlib.suppress(LocalStoreError, OSError):
-                        project.settle()
+            except (Unreachable, Stopped):
+                self._leave(project)
+                raise
+            except BaseException:
+                project.forget_stamp()  # what of it was done, nobody knows: it is listed anew
+                raise
+            self._leave(project)
+
+    def _leave(self, project: ProjectSync) -> None:
+        if not self._keeps:
+            with contextlib.suppress(LocalStoreError, OSError):
+                project.settle()
 
     def _project(self, paths: ProjectPaths, found: ProjectReport) -> ProjectSync:
         return ProjectSync(

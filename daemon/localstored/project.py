@@ -403,6 +403,10 @@ class ProjectSync:
             self._stamps.open()  # nobody has one yet: without, it is listed each time
         self._stamps.settle()
 
+    def forget_stamp(self) -> None:
+        """Leave the open stamp behind as a dead process does."""
+        self._stamps.forget()
+
     # -------------------------------------------------------------- dry runs
     def _tell(self, steps: Iterable[Step], batch: Iterable[Part]) -> None:
         items = {name: item for part in batch for name, item in part.items.items()}

@@ -120,6 +120,10 @@ class Stamps:
         del self._session.open[self._key]
         self.remember({name, *known} - old)
 
+    def forget(self) -> None:
+        """From now on our open stamp is like that of anybody else."""
+        self._session.open.pop(self._key, None)
+
     def _is_ours(self, name: str) -> bool:
         return name.startswith(f"{self._prefix}{self._replica}-") and not name.endswith(OTHERS)
 

@@ -16,7 +16,7 @@ from localstored.replica import replica_id
 from localstored.session import Session
 from localstored.stamps import DAY_US
 from tests.sync.conftest import sync_with
-from tests.sync.makers import NOW_US, Project, contents, make_project, synced_bytes
+from tests.sync.makers import NOW_US, Project, contents, frame, make_project, synced_bytes
 from tests.sync.recording import Counting, Dying
 
 if TYPE_CHECKING:
@@ -289,3 +289,33 @@ def test_a_remote_that_lists_endless_stamps_is_left_alone(
         remote.create(f"projects/{project.id}/stamps/{'ab' * 8}-{secrets.token_hex(8)}", b"")
     report = sync_with(home, remote)
     assert "more than 3 stamps" in json.dumps(report.to_json())
+
+
+class Crashing(Dying):
+    """The machine stops in the middle of a push, for the whole process."""
+
+    def append(self, name: str, offset: int, data: bytes) -> None:
+        super().append(name, offset, data)
+        raise KeyboardInterrupt
+
+
+def test_after_a_crash_the_open_stamp_stays_and_the_same_session_lists_anew(
+    home: Path, project: Project, remote: MemoryRemote
+) -> None:
+    from localstore.layout import HomePaths
+    from localstored.engine import sync_remote
+    from localstored.report import SyncReport
+    from localstored.session import Options
+
+    session, options = Session(), Options(clock=lambda: NOW_US)
+    log = next(iter(project.paths.runs.glob("*/*.log")))
+    with log.open("ab") as file:
+        file.write(frame(3))
+    with pytest.raises(KeyboardInterrupt):
+        sync_remote(HomePaths(home), "x", Crashing(remote, 1 << 30), options, SyncReport(), session)
+    assert any(stamp.endswith(".open") for stamp in stamps(remote))
+    counting, report = Counting(remote), SyncReport()
+    sync_remote(HomePaths(home), "x", counting, options, report, session)
+    assert report.ok
+    assert len(counting.listed) == 2
+    assert log.read_bytes() in contents(remote).values()
