@@ -27,6 +27,7 @@ from localstored.bundles.reports import (
     PartFacts,
     SignedBy,
 )
+from localstored.crew import Threads
 from localstored.engine import forget_remote, now_us, settle_tails, sync_remote
 from localstored.place import file_system_of, read_mounts
 from localstored.receipts import ReceiptFile
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from localstore.format.signed import SignedFile
     from localstore.layout import ProjectPaths
     from localstore.trust import ProjectState
+    from localstored.crew import Crew
     from localstored.receipts import Line
     from localstored.remotes.base import Remote
     from localstored.remotes.bundlescan import Findings, Vouched
@@ -76,6 +78,7 @@ def bundle_export(
     clock: Callable[[], int] = now_us,
     sleep: Callable[[float], object] = time.sleep,
     check: Callable[[], None] | None = None,
+    crew: Callable[[int], Crew] = Threads,
 ) -> ExportReport:
     """Put everything that may leave into a bundle; again into the same one goes on with it.
 
@@ -87,6 +90,7 @@ def bundle_export(
         signers: devices that vouch: public key, certificate (the file), and what signs a message
             under a label of `localstore.format.spec`.
         folder: make a remote of the folder `path`, which may exist.
+        crew: see `session.Options`.
 
     Raises:
         NotFound: no such project or destination, or no folder to write into.
@@ -96,7 +100,7 @@ def bundle_export(
     """
     paths = _chosen(HomePaths(home), projects)
     report = ExportReport(str(path))
-    options = _options(paths, on_event, clock, check, push=True)
+    options = _options(paths, on_event, clock, check, crew)
     settle_tails(paths, report.sync, clock, sleep)
     if folder or path.is_dir():
         _export_folder(HomePaths(home), path, since, options, report)
@@ -134,8 +138,7 @@ def _options(
     on_event: Callable[[Event], None] | None,
     clock: Callable[[], int],
     check: Callable[[], None] | None,
-    *,
-    push: bool,
+    crew: Callable[[int], Crew],
 ) -> Options:
     return Options(
         projects=frozenset(paths.id for paths in projects),
@@ -144,9 +147,9 @@ def _options(
         check=check,
         scheme=REMOTE_NAME,
         local=True,
-        push=push,
-        pull=not push,
+        pull=False,
         stamps=False,
+        crew=crew,
     )
 
 
@@ -231,6 +234,7 @@ def bundle_import(
     on_event: Callable[[Event], None] | None = None,
     clock: Callable[[], int] = now_us,
     check: Callable[[], None] | None = None,
+    crew: Callable[[int], Crew] = Threads,
 ) -> ImportReport:
     """Take what a bundle has for this home; any number of times, in any order.
 
@@ -242,6 +246,7 @@ def bundle_import(
         projects: ids; None: all that are here, and those that hold a keyslot for `recipients`.
         relay: keep projects that nobody here can read, too, to pass them on.
         restore: bring back what was pruned here.
+        crew: see `session.Options`.
 
     Raises:
         NotFound: no such file, or it has none of `projects`.
@@ -263,6 +268,7 @@ def bundle_import(
             push=False,
             restore=restore,
             stamps=False,
+            crew=crew,
         )
         _pull(HomePaths(home), remote, options, report)
         report.projects = sorted({project.project for project in report.sync.projects})
