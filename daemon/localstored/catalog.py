@@ -10,46 +10,27 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sqlite3
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from localstore.durable import make_folder
 from localstore.format.references import LogRefs
-from localstore.layout import FILE_MODE, parse_name
+from localstore.layout import parse_name
+from localstored.catalogfile import CatalogError, copied, opened
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
+    from sqlite3 import Cursor
 
     from localstored.receipts import ReceiptFile
 
-CatalogError = sqlite3.DatabaseError  # it is damaged, locked by another for long, or the disk full
-
-_VERSION: Final = 3
-_BUSY_TIMEOUT_S: Final = 30.0
-_CACHE_KIB: Final = 16_000
-_LOG_PAGES: Final = 8000  # 32 MB
 _AFTER: Final = "\x7f"  # sorts behind every character of a name
 ABSENT: Final = -1  # a size: the remote does not have it
 UNKNOWN: Final = -2  # a size: a step failed, and the remote has to be asked
 _BATCH: Final = 20_000
-_TABLES: Final = {
-    "remotes": "id integer primary key, remote text unique, receipts_read, listed_us",
-    "files": "id integer primary key, name text unique, size, mtime_ns, data_class, policy_tag,"
-    " end, cancels, here",
-    "refs": "object text, file, frame, primary key (object, file, frame)",
-    "cancels": "file, segment text, frame, at_us, primary key (file, segment, frame)",
-    "there": "remote, name text, size, acked, primary key (remote, name)",
-    "marks": "remote, name text, primary key (remote, name)",
-    "stamps": "remote, name text, seen_us, primary key (remote, name)",
-    "parts": "remote, part text, print text, complete, held text, primary key (remote, part)",
-    "failures": "remote, name text, count, last_us, primary key (remote, name)",
-}
 _SET_SIZE: Final = (
     "insert into there values (?, ?, ?, 0)"
     " on conflict (remote, name) do update set size = excluded.size"
 )
-_INDEXES: Final = ("create index if not exists refs_of_file on refs (file)",)
 
 
 class FileFacts(NamedTuple):
@@ -113,7 +94,7 @@ class Catalog:
 
     def __init__(self, path: Path, remote_id: str, *, writes: bool = True) -> None:
         self.path, self.remote_id = path, remote_id
-        self._db = _opened(path) if writes else _copied(path)
+        self._db = opened(path) if writes else copied(path)
         self._saved_changes, self._unsettled = 0, set[str]()
         self._remote = self._remote_number()
 
@@ -123,7 +104,7 @@ class Catalog:
         self.save()
         return int(rows[0][0])  # type: ignore[call-overload, no-any-return]
 
-    def _do(self, statement: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
+    def _do(self, statement: str, values: tuple[object, ...] = ()) -> Cursor:
         return self._db.execute(statement, values)
 
     def _rows(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
@@ -142,7 +123,7 @@ class Catalog:
 
     def close(self) -> None:
         """Keep what was remembered, and let the file go."""
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(CatalogError):
             self.save()
         self._db.close()
 
@@ -421,69 +402,3 @@ class Catalog:
         if rows:
             self._db.executemany("delete from parts where part = ?", rows)
             self._unsettled.clear()
-
-
-# ------------------------------------------------------------------ the file
-def _opened(path: Path) -> sqlite3.Connection:
-    make_folder(path.parent)
-    try:
-        return _prepared(_connected(path))
-    except sqlite3.DatabaseError as problem:
-        if isinstance(problem, sqlite3.OperationalError) and "locked" in str(problem):
-            raise
-        discard(path)
-        return _prepared(_connected(path))
-
-
-def _connected(path: Path) -> sqlite3.Connection:
-    path.touch(mode=FILE_MODE)
-    return sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)
-
-
-def _copied(path: Path) -> sqlite3.Connection:
-    """A private copy that is gone when it is closed: in memory, and in a nameless file beyond."""
-    copy = sqlite3.connect("")
-    if path.exists():
-        with (
-            contextlib.suppress(sqlite3.DatabaseError),
-            contextlib.closing(
-                sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-            ) as real,
-        ):
-            real.backup(copy)
-    try:
-        return _prepared(copy)
-    except sqlite3.DatabaseError:
-        copy.close()
-        return _prepared(sqlite3.connect(""))
-
-
-def _prepared(db: sqlite3.Connection) -> sqlite3.Connection:
-    try:
-        db.execute(f"pragma cache_size = -{_CACHE_KIB}")
-        db.execute("pragma temp_store = file")
-        version = db.execute("pragma user_version").fetchone()[0]
-        if version not in (0, _VERSION):
-            raise sqlite3.DatabaseError("a catalog of another version")
-        if version != _VERSION:
-            # A log beside the file, so that readers and one writer do not wait for one another.
-            db.execute("pragma journal_mode = wal")
-            for table, columns in _TABLES.items():
-                without = "" if "integer primary key" in columns else " without rowid"
-                db.execute(f"create table if not exists {table} ({columns}){without}")
-            for index in _INDEXES:
-                db.execute(index)
-            db.execute(f"pragma user_version = {_VERSION}")
-            db.commit()
-        db.execute("pragma synchronous = normal")
-        db.execute(f"pragma wal_autocheckpoint = {_LOG_PAGES}")
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def discard(path: Path) -> None:
-    """Throw a catalog away: everything in it can be found again."""
-    for suffix in ("", "-journal", "-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)

@@ -126,7 +126,7 @@ def test_the_daemon_in_a_few_words(found: dict[str, Any], lines: list[str] | Non
 
 
 def test_a_daemon_on_another_machine_that_shares_the_home_is_named(home: Path) -> None:
-    lease = home / "localstored.lease"
+    lease = home / "service.lease"
     lease.write_text("00000000000000000042" + json.dumps({"host": "login1", "pid": 4}))
     assert "daemon: running on login1, which shares this home" in call("sync", "status").out
     os.utime(lease, (time.time() - 3600,) * 2)

@@ -110,7 +110,7 @@ def test_a_small_step_of_the_clock_is_nothing(
 def test_a_service_whose_home_another_host_took_over_ends(home: Path) -> None:
     lease = Lease(home, sleep=lambda _: None)
     lease.take()
-    (home / "localstored.lease").rename(home / "taken")
+    (home / "service.lease").rename(home / "taken")
     made = Inside(home, lease=lease)
     with made:
         wait_until(lambda: made.code is not None)
