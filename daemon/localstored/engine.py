@@ -16,7 +16,8 @@ from localstore.crypto import random_bytes
 from localstore.errors import BadName, LocalStoreError, NotFound
 from localstore.layout import HomePaths
 from localstore.remotes import read_remotes
-from localstored.catalog import Catalog, CatalogError, discard
+from localstored.catalog import Catalog
+from localstored.catalogfile import CatalogError, discard, is_damage
 from localstored.crew import Threads
 from localstored.gate import Gate
 from localstored.genuine import is_for, is_genuine
@@ -229,8 +230,8 @@ class _Visit:
         try:
             try:
                 self._sync(paths, found)
-            except CatalogError:
-                if self._options.dry_run:
+            except CatalogError as problem:
+                if self._options.dry_run or not is_damage(problem):
                     raise
                 discard(catalog_of(paths))  # damaged: everything in it can be found again
                 self._sync(paths, found)

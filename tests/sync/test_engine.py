@@ -195,7 +195,10 @@ class TestInterruption:
         project.run()
         sync_with(home, remote)
         catalog = project.paths.local / "catalog.db"
-        for damage in (None, b"", b"SQLite format 3\0 and nonsense", secrets.token_bytes(9000)):
+        whole = catalog.read_bytes()
+        rotten = whole[:4096] + secrets.token_bytes(len(whole) - 4096)
+        nonsense = (b"", b"SQLite format 3\0 and nonsense", secrets.token_bytes(9000), rotten)
+        for damage in (None, *nonsense):
             catalog.unlink()
             if damage is not None:
                 catalog.write_bytes(damage)
