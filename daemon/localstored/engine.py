@@ -229,19 +229,21 @@ class _Visit:
         found = self._report_of(paths)
         try:
             try:
-                self._sync(paths, found)
+                self._sync(paths, found, keeps=not self._options.dry_run)
             except CatalogError as problem:
-                if self._options.dry_run or not is_damage(problem):
+                if self._options.dry_run:
                     raise
-                discard(catalog_of(paths))  # damaged: everything in it can be found again
-                self._sync(paths, found)
+                if is_damage(problem):
+                    discard(catalog_of(paths))  # everything in it can be found again
+                # A full disk keeps nobody from sending what is on it.
+                self._sync(paths, found, keeps=is_damage(problem))
         except Unreachable:
             raise
         except (LocalStoreError, OSError, CatalogError) as problem:
             found.errors.append(Note(f"project {paths.id}", str(problem)))
 
-    def _sync(self, paths: ProjectPaths, found: ProjectReport) -> None:
-        with contextlib.closing(self._project(paths, found)) as project:
+    def _sync(self, paths: ProjectPaths, found: ProjectReport, *, keeps: bool) -> None:
+        with contextlib.closing(self._project(paths, found, keeps=keeps)) as project:
             try:
                 if self._options.scope is not None:
                     project.run_scope(self._options.scope[paths.id], self._report.refused)
@@ -260,10 +262,12 @@ class _Visit:
             with contextlib.suppress(LocalStoreError, OSError):
                 project.settle()
 
-    def _project(self, paths: ProjectPaths, found: ProjectReport) -> ProjectSync:
+    def _project(self, paths: ProjectPaths, found: ProjectReport, *, keeps: bool) -> ProjectSync:
+        """`keeps`: whether the catalog is kept on disk."""
         return ProjectSync(
             paths,
             self._remote,
+            Catalog(catalog_of(paths), self._remote.id, writes=keeps),
             self._gate,
             found,
             self._options,
@@ -274,7 +278,8 @@ class _Visit:
 
     def settle(self, paths: ProjectPaths) -> None:
         """Settle the open stamp of one project."""
-        with contextlib.closing(self._project(paths, ProjectReport(self._name, paths.id))) as one:
+        found = ProjectReport(self._name, paths.id)
+        with contextlib.closing(self._project(paths, found, keeps=True)) as one:
             one.settle()
 
     def _report_of(self, paths: ProjectPaths) -> ProjectReport:
@@ -365,13 +370,20 @@ def settle(
 
 def forget_listing(paths: ProjectPaths, remote_id: str) -> None:
     """What is remembered of a remote's files counts no more: it is listed at the next sync."""
-    with contextlib.closing(Catalog(catalog_of(paths), remote_id)) as catalog:
-        catalog.forget_listing()
+    _forget(paths, remote_id, Catalog.forget_listing)
 
 
 def forget_remote(paths: ProjectPaths, remote_id: str) -> None:
     """Nothing is known of a remote any more, not even what it acknowledged."""
-    with contextlib.closing(Catalog(catalog_of(paths), remote_id)) as catalog:
-        catalog.forget_remote()
+    _forget(paths, remote_id, Catalog.forget_remote)
     ReceiptFile.of(paths, remote_id).path.unlink(missing_ok=True)
     (paths.trust / f"{remote_id}.json").unlink(missing_ok=True)
+
+
+def _forget(paths: ProjectPaths, remote_id: str, forget: Callable[[Catalog], None]) -> None:
+    path = catalog_of(paths)
+    try:
+        with contextlib.closing(Catalog(path, remote_id)) as catalog:
+            forget(catalog)
+    except CatalogError:
+        discard(path)  # a full disk, say: to forget all of it is right, too

@@ -12,7 +12,6 @@ from localstore.format.spec import DataClass
 from localstore.layout import FORMAT_FILE
 from localstore.store.gc import GRACE_S, collect
 from localstored import plan
-from localstored.catalog import Catalog
 from localstored.crew import LOOK_S, carry_out
 from localstored.gate import Permit
 from localstored.gathering import Gatherer, Part
@@ -20,7 +19,7 @@ from localstored.genuine import SeenLinks, formats_agree
 from localstored.incoming import Incoming
 from localstored.listing import listed
 from localstored.needs import Needs
-from localstored.place import catalog_of, file_system_of, is_network, read_mounts
+from localstored.place import file_system_of, is_network, read_mounts
 from localstored.progress import Progress
 from localstored.receipts import BATCH_LINES, EMPTY_SHA256, Line, ReceiptFile
 from localstored.report import Note, Stand
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from localstore.layout import ProjectPaths
+    from localstored.catalog import Catalog
     from localstored.gate import Gate
     from localstored.plan import Step
     from localstored.remotes.base import Remote
@@ -58,6 +58,7 @@ class ProjectSync:
         self,
         paths: ProjectPaths,
         remote: Remote,
+        catalog: Catalog,
         gate: Gate,
         report: ProjectReport,
         options: Options,
@@ -69,7 +70,7 @@ class ProjectSync:
         self._report, self._options, self._session = report, options, session
         self._elsewhere = elsewhere
         self._receipts = ReceiptFile.of(paths, remote.id)
-        self._catalog = Catalog(catalog_of(paths), remote.id, writes=not options.dry_run)
+        self._catalog = catalog
         self._stamps = Stamps(paths.id, replica, remote, self._catalog, session, options)
         self._gatherer = Gatherer(paths, remote, self._catalog, gate, report, options)
         self._carrier = Carrier(paths, remote, options.clock)
