@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 RCLONE: Final = Path(sys.executable).with_name("rclone")
 _SMALLEST, _LARGEST = 128 * 1024, 2 * 1024 * 1024  # what our chunker cuts
-_KEYS: Final = ("AK" + "0" * 18, "bench" * 8)
+KEYS: Final = ("AK" + "0" * 18, "bench" * 8)
 _PROJECT: Final = "ab" * 32
 
 
@@ -69,7 +69,7 @@ def s3_server(folder: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = ["serve", "s3", "--config", "/dev/null", "--auth-key", ",".join(_KEYS)]
+    words = ["serve", "s3", "--config", "/dev/null", "--auth-key", ",".join(KEYS)]
     process = subprocess.Popen(
         [RCLONE, *words, "--addr", f"127.0.0.1:{port}", folder], stderr=subprocess.DEVNULL
     )
@@ -114,16 +114,30 @@ def push_ours(files: Sequence[Path], endpoint: str, keys: Path, threads: int = 1
         remote.close()
 
 
-def push_rclone(folder: Path, endpoint: str, transfers: int = 16) -> float:
-    """Seconds that `rclone copy` takes for the same files, as many at once."""
+def rclone_words(folder: Path, endpoint: str, transfers: int = 16) -> list[str]:
+    """The command that copies what leaves of a folder of projects, or any other folder."""
     to = (
-        f":s3,provider=Rclone,access_key_id={_KEYS[0]},secret_access_key={_KEYS[1]},"
+        f":s3,provider=Rclone,access_key_id={KEYS[0]},secret_access_key={KEYS[1]},"
         f"endpoint='{endpoint}':bench/rclone"
     )
-    words = ["copy", "--config", "/dev/null", "--transfers", str(transfers), str(folder), to]
+    options = ["--config", "/dev/null", "--transfers", str(transfers), "--exclude", "local/**"]
+    return [str(RCLONE), "copy", *options, str(folder), to]
+
+
+def push_rclone(folder: Path, endpoint: str, transfers: int = 16) -> float:
+    """Seconds that `rclone copy` takes for the same files, as many at once."""
+    words = rclone_words(folder, endpoint, transfers)
     began = time.perf_counter()
-    subprocess.run([RCLONE, *words], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(words, check=True, stderr=subprocess.DEVNULL)
     return time.perf_counter() - began
+
+
+def write_keys(folder: Path) -> Path:
+    """The server's credentials in a file, as `--credentials file:` wants it."""
+    keys = folder / "keys.toml"
+    keys.touch(0o600)
+    keys.write_text(f'access_key_id = "{KEYS[0]}"\nsecret_access_key = "{KEYS[1]}"\n')
+    return keys
 
 
 def push_beside_rclone(work: Path, *, size: int, rounds: int = 3) -> Pushes:
@@ -134,9 +148,7 @@ def push_beside_rclone(work: Path, *, size: int, rounds: int = 3) -> Pushes:
     """
     source = work / "source"
     files = make_objects(source, size)
-    keys = work / "keys.toml"
-    keys.touch(0o600)
-    keys.write_text(f'access_key_id = "{_KEYS[0]}"\nsecret_access_key = "{_KEYS[1]}"\n')
+    keys = write_keys(work)
     ours, theirs = list[float](), list[float]()
     for _ in range(rounds):
         with s3_server(work / "server") as endpoint:

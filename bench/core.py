@@ -33,7 +33,7 @@ WORKERS: Final = {
     "json lines": "bench.workers.jsonl",
 }
 IMPORTS: Final = {OURS: "localstore", "wandb": "wandb", "trackio": "trackio"}
-PROGRAMS: Final = ("restic", "borg")
+PROGRAMS: Final = ("restic", "borg", "rclone")
 PEERS: Final = ("wandb", "trackio")  # live in a virtual environment of their own
 # A step in numpy is a step of one thread, on every machine.
 _ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -119,6 +119,12 @@ def number(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
+def program(name: str) -> str:
+    """Where a program of this Python's folder or of the system lies; empty: nowhere."""
+    beside = str(Path(sys.executable).parent)
+    return shutil.which(name, path=beside) or shutil.which(name) or ""
+
+
 def say(text: str) -> None:
     """Progress; the table alone goes to stdout."""
     print(text, file=sys.stderr, flush=True)
@@ -133,7 +139,7 @@ class Bench:
         own = Path(sys.executable)
         self.pythons = {tool: peers if tool in PEERS else own for tool in WORKERS}
         self.tools = [tool for tool in WORKERS if self._works(tool)]
-        self.programs = [program for program in PROGRAMS if shutil.which(program)]
+        self.programs = [name for name in PROGRAMS if program(name)]
         self.rows: list[Row] = []
         self.remarks: list[str] = []
         self.failures: list[str] = []
@@ -190,7 +196,12 @@ class Bench:
         return result_of(self.spend(self.words(tool, task, folder, **options), more=more))
 
     def spend(
-        self, words: Sequence[str], *, more: Mapping[str, str] | None = None, cwd: Path = ROOT
+        self,
+        words: Sequence[str],
+        *,
+        more: Mapping[str, str] | None = None,
+        cwd: Path = ROOT,
+        timeout_s: float = _TIMEOUT_S,
     ) -> Spent:
         """Run a command to its end, and measure it from outside.
 
@@ -198,6 +209,7 @@ class Bench:
             words: The command.
             more: Environment variables beside the usual ones.
             cwd: Where it runs.
+            timeout_s: When it is killed.
 
         Raises:
             RuntimeError: it failed, or took too long and was killed with all its descendants.
@@ -211,7 +223,7 @@ class Bench:
             )  # fmt: skip
             try:
                 with _Peak(process.pid) as peak:
-                    in_time, usage = _wait(process.pid, start + _TIMEOUT_S)
+                    in_time, usage = _wait(process.pid, start + timeout_s)
                     wall_s = time.perf_counter() - start
                 process.returncode = usage.code
             except BaseException:
@@ -219,15 +231,15 @@ class Bench:
                 raise
             said, output = _content(err), _content(out)
         if not in_time:
-            raise RuntimeError(f"{_short(words)}: still running after {_TIMEOUT_S:.0f} s")
+            raise RuntimeError(f"{_short(words)}: still running after {timeout_s:.0f} s")
         if usage.code != 0:
             raise RuntimeError(f"{_short(words)}: {(output + said)[-_SAID_CHARACTERS:]}")
         return Spent(wall_s, max(peak.mb, usage.largest_mb), output)
 
-    def localstore(self, home: Path, *words: str) -> Spent:
+    def localstore(self, home: Path, *words: str, timeout_s: float = _TIMEOUT_S) -> Spent:
         """Run one `localstore` command, its start included."""
-        program = str(Path(sys.executable).with_name("localstore"))
-        return self.spend([program, "--home", str(home), *words])
+        ours = str(Path(sys.executable).with_name("localstore"))
+        return self.spend([ours, "--home", str(home), *words], timeout_s=timeout_s)
 
     def attempt(self, tool: str, what: str, step: Callable[[str], None]) -> bool:
         """Let one tool do one step; a failure is told, and does not stop the others.

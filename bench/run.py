@@ -28,7 +28,9 @@ sys.path.insert(0, str(ROOT))
 from bench.artifacts import bench_artifacts  # noqa: E402
 from bench.core import FULL, IMPORTS, OURS, QUICK, SURROUNDINGS, Bench, Row, number, say, show  # noqa: E402
 from bench.files import bench_calls, bench_images  # noqa: E402
+from bench.service import bench_service  # noqa: E402
 from bench.sync import bench_sync  # noqa: E402
+from bench.uploads import bench_uploads  # noqa: E402
 from bench.workers.sizes import tree  # noqa: E402
 
 LISTERS: Final = (OURS, "trackio")  # the others cannot list local runs
@@ -255,6 +257,8 @@ PARTS: Final = {
     "empty": bench_empty,
     "many": bench_many,
     "sync": bench_sync,
+    "uploads": bench_uploads,
+    "service": bench_service,
     "kill": bench_kill,
     "artifacts": bench_artifacts,
     "calls": bench_calls,
