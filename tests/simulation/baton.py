@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     import random
@@ -14,12 +14,19 @@ class Crash(BaseException):
     """The process ends here; nothing may catch it, as nothing catches SIGKILL."""
 
 
+def _closed() -> threading.Lock:
+    """A lock that the next one to acquire it waits for."""
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
 class Task:
     """One client's work, in a thread that runs only while it holds the baton."""
 
     def __init__(self, work: Callable[[], object]) -> None:
-        self.go = threading.Semaphore(0)
-        self.ended = False
+        self.go = _closed()
+        self.ended = self.dead = False
         self.problem: BaseException | None = None
         self._work = work
         self.thread = threading.Thread(target=self._run)
@@ -49,7 +56,7 @@ class Baton:
 
     def __init__(self, random: random.Random | None = None) -> None:
         self._random = random
-        self.passed = threading.Semaphore(0)
+        self.passed = _closed()
         self.steps = 0
 
     def run(self, works: Sequence[Callable[[], object]]) -> None:
@@ -94,3 +101,16 @@ def point() -> None:
 def inside() -> bool:
     """Whether a client runs, not the test."""
     return _HERE.task is not None
+
+
+def crash() -> NoReturn:
+    """The client's process dies here, and does nothing more."""
+    if _HERE.task is not None:
+        _HERE.task.dead = True
+    raise Crash
+
+
+def check_alive() -> None:
+    """Nothing that a dead process still meant to do, in `finally` or elsewhere, happens."""
+    if _HERE.task is not None and _HERE.task.dead:
+        raise Crash

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from localstored.remotes.base import Busy, Unreachable
-from tests.simulation.baton import Crash, inside, point
+from tests.simulation.baton import check_alive, crash, inside, point
 
 if TYPE_CHECKING:
     import random
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 # Durable steps of the disk; a crash may come before or after each of them.
-DISK_CALLS = ("fsync", "link", "rename", "replace", "unlink", "mkdir")
+DISK_CALLS = ("fsync", "ftruncate", "link", "rename", "replace", "unlink", "mkdir")
 
 
 @dataclass(slots=True)
@@ -31,7 +31,8 @@ class Weather:
     Attributes:
         crash: the client is killed, before or after the call took effect.
         drop: a request does not arrive. late: it took effect, and its answer is lost.
-        twice: it arrives twice. disk: the local disk refuses a call.
+        twice: it arrives twice. lost: what was to be written is not, and nobody says so.
+        disk: the local disk refuses a call.
     """
 
     random: random.Random
@@ -39,6 +40,7 @@ class Weather:
     drop: int = 0
     late: int = 0
     twice: int = 0
+    lost: int = 0
     disk: int = 0
 
     def strikes(self, chance: int) -> bool:
@@ -47,9 +49,10 @@ class Weather:
 
     def request(self, do: Callable[[], T], *, repeats: bool = True) -> T:
         """One request: arrives not at all, once, or twice; and is answered, or not."""
+        check_alive()
         point()
         if self.strikes(self.crash):
-            raise Crash
+            crash()
         if self.strikes(self.drop):
             raise self._lost("dropped on its way")
         answer = do()
@@ -59,10 +62,14 @@ class Weather:
                 do()
         point()
         if self.strikes(self.crash):
-            raise Crash
+            crash()
         if self.strikes(self.late):
             raise self._lost("answered too late")
         return answer
+
+    def write(self, do: Callable[[], None]) -> None:
+        """A request that writes; a server that loses what is in its memory has said yes before."""
+        self.request((lambda: None) if self.strikes(self.lost) else do)
 
     def _lost(self, how: str) -> Busy | Unreachable:
         return Busy(how) if self.random.random() < 0.5 else Unreachable(how)
@@ -98,10 +105,10 @@ class Net:
         return self._weather.request(lambda: self._inner.digest(name, length))
 
     def create(self, name: str, data: bytes) -> None:
-        self._weather.request(lambda: self._inner.create(name, data))
+        self._weather.write(lambda: self._inner.create(name, data))
 
     def append(self, name: str, offset: int, data: bytes) -> None:
-        self._weather.request(lambda: self._inner.append(name, offset, data))
+        self._weather.write(lambda: self._inner.append(name, offset, data))
 
     def delete(self, name: str) -> None:
         self._weather.request(lambda: self._inner.delete(name))
@@ -138,7 +145,7 @@ class Wire:
         return Meta(key, len(data), etag)
 
     def put(self, key: str, data: bytes, *, only_new: bool = False) -> None:
-        self._weather.request(lambda: self._server.keys.__setitem__(key, data))
+        self._weather.write(lambda: self._server.keys.__setitem__(key, data))
 
     def heads(self, keys: Collection[str]) -> list[Meta | None]:
         return self._weather.request(
@@ -193,14 +200,15 @@ def faulty_disk(weather: Callable[[], Weather]) -> Iterator[None]:
         def call(*words: Any, **named: Any) -> Any:
             if not inside():
                 return real(*words, **named)
+            check_alive()
             now = weather()
             if now.strikes(now.crash):
-                raise Crash
+                crash()
             if now.strikes(now.disk):
                 raise OSError(now.random.choice([errno.ENOSPC, errno.EIO]), "the disk refused")
             answer = real(*words, **named)
             if now.strikes(now.crash):
-                raise Crash
+                crash()
             return answer
 
         return call

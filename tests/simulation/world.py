@@ -1,14 +1,15 @@
 """Homes, remotes, what happens to them, and a model that knows nothing of sync.
 
-The storm: writers append, runs are erased, clients sync beside one another while requests and
-processes die, clocks jump, remotes are set back, catalogs vanish. Then the weather clears, all
-clients sync in peace, and must agree with the model.
+The storm: writers append and fall silent, runs are erased, clients sync beside one another and
+carry bundles while requests and processes die, clocks jump, remotes are set back, catalogs vanish.
+Then the weather clears, all clients sync in peace, and must agree with the model; and what was made
+long ago brings nothing back.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import functools
 import os
 import random
 import secrets
@@ -16,13 +17,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from localstore.errors import LocalStoreError
-from localstore.format.spec import DataClass
+from localstore.format.spec import DataClass, FrameType
 from localstore.layout import FileKind, HomePaths, parse_name
 from localstored.crew import Inline
 from localstored.engine import sync_home
 from localstored.receipts import ReceiptFile
 from localstored.session import Session
 from tests.simulation.baton import Baton, Crash, point
+from tests.simulation.carried import Pocket, filed, sha256
 from tests.simulation.faults import Weather, faulty_disk
 from tests.simulation.places import BucketPlace, FolderPlace
 from tests.sync.makers import NOW_US, TAG, Project, frame, make_project, synced_bytes
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 DAY_US = 24 * 3600 * 1_000_000
 YEAR_US = 365 * DAY_US
+OLD_STICKS = 3  # that come to each home in the end
 ROUNDS = 6  # word has gone round among three homes long before
 
 
@@ -59,6 +62,9 @@ class World:
         self.now_us = NOW_US
         self.log: list[str] = []
         self.places = self._places(folder)
+        self.pocket = Pocket(folder / "pocket", self.random, crew=self._crew)
+        # Some meet by bundles alone, some never.
+        self.carries = not self.places or self.random.random() < 0.5
         count = self.random.choice([2, 2, 3])
         self.clients = [Client(n, folder / f"home{n}", Session()) for n in range(count)]
         self.first = make_project(self.clients[0].home)
@@ -69,6 +75,7 @@ class World:
         self.logs: dict[str, tuple[int, bytes]] = {}  # by name below a home: its owner, its bytes
         self.objects: dict[str, str] = {}  # by name below a home: the subject that needs it
         self.erased: set[str] = set()
+        self.tails: dict[str, tuple[int, bytes]] = {}  # by log: its owner, records not in the log
         self.weather = Weather(self.random)
         self.steps = 0  # how often the baton was passed
 
@@ -78,15 +85,15 @@ class World:
             BucketPlace("bucket"),
             FolderPlace("stick", folder / "stick", plugs=True),
         ]
-        return self.random.sample(places, self.random.choice([1, 2, 2, 3]))
+        return self.random.sample(places, self.random.choice([0, 1, 1, 2, 2, 3]))
 
     # -------------------------------------------------------------- the storm
     def storm(self, actions: int) -> None:
         """So many things happen."""
         for _ in range(actions):
             act = self.random.choice(
-                [self.begin, self.append, self.append, self.bury, self.forget, self.backup]
-                + [self.set_back, self.jump, self.plug]
+                [self.begin, self.append, self.append, self.linger, self.bury, self.forget]
+                + [self.backup, self.set_back, self.jump, self.plug]
                 + [self.sync_some] * 6
             )
             self.log.append(act.__name__)
@@ -130,6 +137,21 @@ class World:
             data += frame(7, self.random.choice([0, 30, 400]))
             path.write_bytes(data)
             self.logs[name] = (owner, data)
+            if self.tails.pop(name, None):
+                path.with_suffix(".t0").write_bytes(b"")  # its records are in the block
+
+    def linger(self) -> None:
+        """A writer has records in its tail, and falls silent, for a while or for ever."""
+        if not self.logs:
+            return
+        name = self.random.choice(sorted(self.logs))
+        owner, data = self.tails.get(name, (self.logs[name][0], b""))
+        tail = (self.clients[owner].home / name).with_suffix(".t0")
+        if tail.with_suffix(".log").exists():
+            data += frame(1000 + len(data), self.random.choice([0, 60]), FrameType.RECORD)
+            tail.write_bytes(data)
+            os.utime(tail, (self.now_us / 1e6,) * 2)
+            self.tails[name] = (owner, data)
 
     def bury(self) -> None:
         """Somebody erases a run."""
@@ -147,12 +169,14 @@ class World:
 
     def backup(self) -> None:
         """Somebody copies a remote."""
-        self.random.choice(self.places).copy()
+        for place in self.places[:1]:
+            place.copy()
 
     def set_back(self) -> None:
         """A remote is restored from an old backup."""
-        if self.random.random() < 0.4:
-            self.random.choice(self.places).restore()
+        for place in self.places[:1]:
+            if self.random.random() < 0.4:
+                place.restore()
 
     def plug(self) -> None:
         """The stick is carried to another machine."""
@@ -170,9 +194,12 @@ class World:
         self.now_us += self.random.choice([1_000_000, 60_000_000, DAY_US * 2])
         self.weather = self._draw_weather()
         clients = self.random.sample(self.clients, self.random.randint(1, len(self.clients)))
+        works = [functools.partial(self._sync, client) for client in clients if self.places]
+        if self.carries and self.random.random() < (0.4 if works else 1.0):
+            works[:1] = [functools.partial(self._carry, clients[0])]
         with faulty_disk(lambda: self.weather):
             baton = Baton(self.random)
-            baton.run([lambda client=client: self._sync(client) for client in clients])  # type: ignore[misc]
+            baton.run(works)
         self.steps += baton.steps
         self.weather = Weather(self.random)
 
@@ -185,19 +212,37 @@ class World:
             drop=draw([0, 0, 20, 60]),
             late=draw([0, 0, 20, 60]),
             twice=draw([0, 10]),
+            lost=draw([0, 0, 0, 20]),
             disk=draw([0, 0, 0, 80]),
         )
 
-    def _sync(self, client: Client) -> SyncReport | None:
+    def _sync(self, client: Client) -> None:
         names = [place.entry.name for place in self.places]
         chosen = self.random.sample(names, self.random.randint(1, len(names)))
         try:
-            return self._sync_home(client, chosen)
+            with contextlib.suppress(LocalStoreError, OSError):
+                self._sync_home(client, chosen)
         except Crash:
             client.session = Session()  # what the process remembered is gone with it
             raise
-        except (LocalStoreError, OSError):
-            return None
+
+    def _carry(self, client: Client) -> None:
+        """A stick is in a machine: something goes in, out, or back; or it is pulled."""
+        pocket, now_us = self.pocket, self.now_us + client.skew_us
+        draw = self.random.random()
+        with contextlib.suppress(LocalStoreError, OSError):
+            if draw < 0.4 or not pocket.bundles:
+                pocket.export(client.home, now_us)
+            elif draw < 0.8:
+                pocket.import_(client.home, now_us)
+            elif draw < 0.86 and (project := self._project(client)):
+                pocket.acknowledge(client.home, project, now_us)
+            elif draw < 0.93 and pocket.receipts:
+                pocket.file(client.home, now_us)
+            elif draw < 0.98:
+                pocket.cut()
+            else:
+                pocket.rot()
 
     def _sync_home(self, client: Client, names: list[str]) -> SyncReport:
         return sync_home(
@@ -208,9 +253,12 @@ class World:
             sleep=lambda _: point(),
             opener=lambda entry: self._open(entry, client),
             session=client.session if self.random.random() < 0.5 else None,
-            crew=lambda width: Inline(width, self.random),
+            crew=self._crew,
             random=self.random.randbytes,
         )
+
+    def _crew(self, width: int) -> Inline:
+        return Inline(width, self.random)
 
     def _open(self, entry: RemoteEntry, client: Client) -> Remote:
         place = next(place for place in self.places if place.entry.name == entry.name)
@@ -224,17 +272,34 @@ class World:
             for place in self.places:
                 if project is not None and not place.set_back:
                     self._check_receipts(project, place)
+            if project is not None:
+                self._check_filed(client, project)
+
+    def _check_filed(self, client: Client, project: Project) -> None:
+        """What a destination signed for is there."""
+        homes = {_replica(other.home): other.home for other in self.clients}
+        for replica, lines in filed(project, client.home).items():
+            root = homes[replica] / "projects" / project.id
+            for name, size, digest in lines:
+                if self._stays(project, name):
+                    path = root / name
+                    found = path.read_bytes()[:size] if path.exists() else b""
+                    assert sha256(found) == digest, f"{replica} does not hold {name}"
+
+    def _stays(self, project: Project, name: str) -> bool:
+        """Whether nobody may have freed a file."""
+        file, whole = parse_name(name), f"projects/{project.id}/{name}"
+        freed = file.kind is FileKind.OBJECT and self.objects.get(whole) in self.erased
+        return file.subject not in self.erased and not freed
 
     def _check_receipts(self, project: Project, place: Place) -> None:
         there = place.contents()
         batches = ReceiptFile.of(project.paths, place.entry.id).batches()
         last = {line.name: line for lines, _ in batches for line in lines}
         for name, line in last.items():
-            file, whole = parse_name(name), f"projects/{project.id}/{name}"
-            freed = file.kind is FileKind.OBJECT and self.objects.get(whole) in self.erased
-            if line.size and file.subject not in self.erased and not freed:
-                found = hashlib.sha256(there.get(whole, b"")[: line.size]).hexdigest()
-                assert found == line.sha256, f"{place.entry.name} does not hold {name}"
+            if line.size and self._stays(project, name):
+                found = there.get(f"projects/{project.id}/{name}", b"")[: line.size]
+                assert sha256(found) == line.sha256, f"{place.entry.name} does not hold {name}"
 
     def settle(self) -> None:
         """The weather clears; everybody syncs with every remote until nothing moves."""
@@ -255,7 +320,30 @@ class World:
                 report = self._sync_home(client, [place.entry.name])
                 assert report.ok, report.to_json()
                 moved += report.moved
+        return moved if self.places else self._carry_round()
+
+    def _carry_round(self) -> int:
+        """Everybody gives everybody a bundle."""
+        moved = 0
+        for client in self.clients:
+            if self._project(client) is None:
+                continue
+            made = self.pocket.export(client.home, self.now_us, fresh=True)
+            assert made.ok, made.to_json()
+            for other in self.clients:
+                taken = self.pocket.import_(other.home, self.now_us, self.pocket.bundles[-1])
+                assert taken.ok, taken.to_json()
+                moved += taken.sync.moved
         return moved
+
+    def import_everything_again(self) -> None:
+        """Sticks from long ago, into every home."""
+        bundles = self.pocket.bundles
+        for client in self.clients:
+            for path in self.random.sample(bundles, min(OLD_STICKS, len(bundles))):
+                with contextlib.suppress(LocalStoreError):
+                    taken = self.pocket.import_(client.home, self.now_us, path)
+                    assert not taken.sync.moved, f"{path.name} brought {taken.to_json()}"
 
     def check(self) -> None:
         """All agree with one another and with the model."""
@@ -267,17 +355,33 @@ class World:
         living = {
             name: data for name, (_, data) in self.logs.items() if _subject(name) not in self.erased
         }
-        _same({name: data for name, data in want.items() if "/runs/" in name}, living, "the model")
+        logs = {name: data for name, data in want.items() if name.endswith(".log")}
+        _same(logs, living, "the model")
+        self._check_tails(want)
         missing = {n for n, s in self.objects.items() if s not in self.erased} - want.keys()
         assert not missing, f"lost: {sorted(missing)}"
         back = [name for name in want if any(subject in name for subject in self.erased)]
         assert not back, f"resurrected: {back}"
+
+    def _check_tails(self, want: dict[str, bytes]) -> None:
+        """What a silent writer had recorded is in copies of its tail, wherever one looks."""
+        for name, (_, records) in self.tails.items():
+            copies = [
+                want[copy] for copy in want if copy.startswith(name.removesuffix(".log") + "-")
+            ]
+            if _subject(name) not in self.erased:
+                assert any(records in copy for copy in copies), f"{name} lost its tail"
 
     def _living(self, files: dict[str, bytes]) -> dict[str, bytes]:
         """Without objects that only erased runs needed: they may wait for a collector."""
         return {
             name: data for name, data in files.items() if self.objects.get(name) not in self.erased
         }
+
+
+def _replica(home: Path) -> str:
+    found = home / "replica"
+    return found.read_text().strip() if found.exists() else ""
 
 
 def _subject(name: str) -> str:
@@ -313,7 +417,7 @@ def _drawn(seed: int) -> Iterator[None]:
         secrets.token_bytes, secrets.token_hex, os.urandom = kept
 
 
-def run_schedule(folder: Path, seed: int, actions: int = 16) -> World:
+def run_schedule(folder: Path, seed: int, actions: int = 12) -> World:
     """Run one schedule and check what must hold; raises AssertionError with what does not."""
     folder.mkdir(exist_ok=True)
     with _drawn(seed):
@@ -321,5 +425,7 @@ def run_schedule(folder: Path, seed: int, actions: int = 16) -> World:
         world.storm(actions)
         world.check_receipts()
         world.settle()
+        world.check()
+        world.import_everything_again()
         world.check()
     return world
