@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Signer = tuple[bytes, bytes, Callable[[bytes, bytes], bytes]]
 
-_SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,3})?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,3})?)\s*([KMGT]?)(i?B)?", re.IGNORECASE)
 _POWERS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _ONLY: Final = "\0"  # `--since-receipt` without a name: the only destination
 _SHOWN: Final = 20
@@ -28,15 +28,16 @@ _RECEIPT: Final = ".receipt"
 
 
 class _Size(click.ParamType[int]):
-    """A number of bytes: 650M, 4G; powers of 1,024."""
+    """A number of bytes: 650M, 4G, 4GiB are of powers of 1,024; 20MB, 4GB of powers of 1,000."""
 
     name = "SIZE"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         found = _SIZE.fullmatch(str(value).strip())
         if found is None:
-            self.fail(f"{value!r} is no size, want for example 650M or 4G", param, ctx)
-        return int(float(found[1]) * 1024 ** _POWERS[found[2].upper()])
+            self.fail(f"{value!r} is no size, want for example 650M, 4G or 20MB", param, ctx)
+        base = 1000 if (found[3] or "").upper() == "B" else 1024
+        return int(float(found[1]) * base ** _POWERS[found[2].upper()])
 
 
 _projects = click.option(
@@ -68,7 +69,7 @@ def bundle() -> None:
     metavar="[NAME]",
     help="Leave out what this destination acknowledged; without a name: the only one.",
 )
-@click.option("--part-size", type=_Size(), help="Split into files that are smaller, as 4G.")
+@click.option("--part-size", type=_Size(), help="Split into files that are smaller: 4G, 20MB.")
 @_json
 @click.pass_context
 def export(
@@ -168,8 +169,8 @@ def import_(
     receipt is written beside FILE: carry it to where the bundle is from.
 
     EXIT STATUS: 0 everything is here; 20 the bundle is damaged, cut, changed, lacks a part or
-    builds on one that was not imported; 66 no such file, or nothing in it is for this store; 69
-    something was refused or did not find room.
+    builds on one that was not imported; 11 there is no key here that could open it; 66 no such
+    file, or nothing in it is for this store; 69 something was refused or did not find room.
     """
     from localstore.cli import context as store
     from localstore.cli.sync_display import showing
@@ -203,7 +204,16 @@ def import_(
 def _import_status(values: Mapping[str, Any]) -> int:
     if not values["intact"] or values["unmet"]:
         return Damaged.exit_code
-    return RemoteError.exit_code if values["projects"] else NotFound.exit_code
+    if values["projects"]:
+        return RemoteError.exit_code
+    return NotFound.exit_code if _has_key() else KeyUnavailable.exit_code
+
+
+def _has_key() -> bool:
+    """Whether anything could be sealed to this store."""
+    from localstore.cli import context as store
+
+    return bool(store.recipients())
 
 
 def _write_receipt(path: Path, out: Path | None, projects: Sequence[str]) -> str:
@@ -234,6 +244,8 @@ def _print_import(values: Mapping[str, Any], names: Mapping[str, str]) -> None:
     for project in values["skipped"]:
         terminal.warning(f"project {project[:16]} is not for this store")
     if values["skipped"]:
+        if not _has_key():
+            terminal.error("there is no key here", "your key: `localstore key recover`")
         terminal.note("to keep such projects and pass them on: --relay")
     _print_soundness(values)
     for name in values["unmet"][:_SHOWN]:
@@ -272,7 +284,7 @@ def _print_soundness(values: Mapping[str, Any]) -> None:
 _WHO: Final = {
     "member": "a member's device",
     "former": "a device that is no member's any more",
-    "unknown": "an unknown device",
+    "unknown": "a device that this store does not know",
 }
 
 
@@ -290,7 +302,7 @@ def inspect(context: click.Context, file: str, *, verify: bool, as_json: bool) -
     """
     from localstore.cli import context as store
 
-    report = load_engine("bundle_inspect")(Path(file), verify=verify)
+    report = load_engine("bundle_inspect")(Path(file), verify=verify, home=store.home())
     values = report.to_json()
     if as_json:
         terminal.say_json(values)
@@ -352,8 +364,8 @@ def receipt(
     Then `bundle export --since-receipt NAME` leaves out what is there, and `prune` may count on it.
     With --make a receipt of everything that this store holds is written instead: each byte is read.
 
-    EXIT STATUS: 0 done; 2 it was made here; 20 it was changed or cut; 66 no such file;
-    69 a part of it was not believed; 73 another destination has this name.
+    EXIT STATUS: 0 done; 2 it was made here, or is a bundle; 20 it was changed or cut; 66 no such
+    file; 69 a part of it was not believed; 73 another destination has this name.
     """
     report = _made(file, projects) if make else _filed(file, name, trust=trust_unsigned)
     values = report.to_json()

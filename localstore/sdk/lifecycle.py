@@ -1,11 +1,13 @@
 """How a process ends, and what a fork does: hooks that are installed with the first run.
 
-Importing this module installs nothing (invariant I12).
+Importing this module installs nothing (invariant I12). The code of a `raise SystemExit(n)` outside
+a `with` block stays unknown: Python shows it to no hook, and forgets it before `atexit`.
 """
 
 from __future__ import annotations
 
 import atexit
+import builtins
 import contextlib
 import os
 import signal
@@ -53,10 +55,28 @@ class _Process:
         before = sys.exit
 
         def leave(status: Any = None, /) -> Any:
-            self.exit_code = exit_code_of(status)
+            self._leaves_with(status)
             before(status)
 
         sys.exit = leave
+        self._watch_quitters()
+
+    def _watch_quitters(self) -> None:
+        """`exit` and `quit`, which `site` makes, raise SystemExit without a call of `sys.exit`."""
+        quitter = type(getattr(builtins, "exit", None))
+        if quitter.__module__ != "_sitebuiltins":
+            return
+        before = quitter.__call__
+
+        def leave(itself: Any, code: Any = None) -> Any:
+            self._leaves_with(code)
+            before(itself, code)
+
+        quitter.__call__ = leave  # type: ignore[method-assign]
+
+    def _leaves_with(self, status: object) -> None:
+        if threading.current_thread() is threading.main_thread():  # in another, it ends that alone
+            self.exit_code = exit_code_of(status)
 
     def _watch_termination(self) -> None:
         """SIGTERM unwinds the main thread, so that no lock is held when runs are finished."""

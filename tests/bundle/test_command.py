@@ -123,7 +123,7 @@ def test_a_machine_without_keys_passes_on_and_signs_nothing(
     gate = tmp_path / "gate"
     at(lab, "bundle", "export", str(stick / "a"))
     alone = at(gate, "bundle", "import", str(stick / "a"))
-    assert alone.code == 66
+    assert alone.code == 11
     assert "not for this store" in alone.err
     assert at(gate, "bundle", "import", "--relay", "--no-receipt", str(stick / "a")).code == 0
     passed = at(gate, "bundle", "export", str(stick / "b"))
@@ -192,9 +192,16 @@ def test_another_file_is_never_written_over(lab: Path, stick: Path) -> None:
 
 @pytest.mark.parametrize(
     ("size", "wanted"),
-    [("4G", 4 << 30), ("650M", 650 << 20), ("1.5GiB", 3 << 29), ("8388608", 8 << 20)],
+    [
+        ("4G", 4 << 30),
+        ("650M", 650 << 20),
+        ("1.5GiB", 3 << 29),
+        ("8388608", 8 << 20),
+        ("20MB", 20_000_000),
+        ("4 gb", 4_000_000_000),
+    ],
 )
-def test_sizes_of_parts_are_powers_of_1024(
+def test_sizes_of_parts_are_what_their_unit_says(
     lab: Path, stick: Path, monkeypatch: pytest.MonkeyPatch, size: str, wanted: int
 ) -> None:
     asked = []
@@ -220,6 +227,39 @@ def test_plainly_wrong_command_lines_are_usage_errors(lab: Path, stick: Path) ->
     assert at(lab, "bundle", "export", str(stick / "a"), "--since-receipt", "x").code == 66
     assert at(lab, "bundle", "import", str(stick / "nothing")).code == 66
     assert at(lab, "bundle", "export", str(stick / "no" / "a")).code == 66
+
+
+def test_a_bundle_given_as_a_receipt_is_called_a_bundle(lab: Path, stick: Path) -> None:
+    at(lab, "bundle", "export", str(stick / "a"))
+    outcome = at(lab, "bundle", "receipt", str(stick / "a"))
+    assert outcome.code == 2
+    assert "is a bundle, not a receipt" in outcome.err
+    assert "a.receipt" in outcome.err
+
+
+def test_what_is_no_receipt_has_a_hint_that_helps(lab: Path, stick: Path) -> None:
+    (stick / "text").write_text("hello\n")
+    outcome = at(lab, "bundle", "receipt", str(stick / "text"))
+    assert outcome.code == 20
+    assert "receipt --make" in outcome.err
+    assert "verify" not in outcome.err
+
+
+def test_who_made_a_bundle_is_known_where_it_was_made(lab: Path, stick: Path) -> None:
+    at(lab, "bundle", "export", str(stick / "a"))
+    for home, who in ((lab, "member"), (stick / "no-home", "unknown")):
+        seen = at(home, "bundle", "inspect", "--json", str(stick / "a"))
+        assert seen.code == 0
+        assert [one["who"] for one in json.loads(seen.out)["signatures"]] == [who]
+
+
+def test_an_import_without_a_key_says_that_the_key_is_missing(lab: Path, stick: Path) -> None:
+    at(lab, "bundle", "export", str(stick / "a"))
+    outcome = at(stick / "new", "bundle", "import", str(stick / "a"))
+    assert outcome.code == 11
+    assert "there is no key here" in outcome.err
+    assert "localstore key recover" in outcome.err
+    assert at(stick / "new", "bundle", "import", "--relay", str(stick / "a")).code == 0
 
 
 def test_a_folder_is_the_same_without_a_file(lab: Path, desk: Path, stick: Path) -> None:

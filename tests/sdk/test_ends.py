@@ -33,6 +33,9 @@ run.log({"loss": 1.0})
         ("sys.exit(0)", "finished", 0),
         ("sys.exit(7)", "failed", 7),
         ("sys.exit('went wrong')", "failed", 1),
+        ("exit(3)", "failed", 3),
+        ("quit('went wrong')", "failed", 1),
+        ("exit()", "finished", 0),
         ("raise ValueError('no')", "failed", 1),
         ("raise KeyboardInterrupt", "failed", 130),
         ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(9)", "failed", 143),
@@ -77,6 +80,12 @@ def test_the_exit_code_of_the_script_is_its_own() -> None:
     assert run_script(BEGIN + "sys.exit(7)")[0] == 7
     assert run_script(BEGIN + "raise ValueError")[0] == 1
     assert run_script(BEGIN + "os.kill(os.getpid(), signal.SIGTERM); time.sleep(9)")[0] == 143
+
+
+def test_a_thread_that_leaves_with_an_exit_code_fails_no_run() -> None:
+    thread = "import threading\nthread = threading.Thread(target=sys.exit, args=(3,))\n"
+    assert run_script(BEGIN + thread + "thread.start(); thread.join()")[0] == 0
+    assert (only_run().state, only_run().exit_code) == ("finished", 0)
 
 
 def test_a_handler_for_sigterm_that_the_script_has_is_left_alone() -> None:

@@ -16,7 +16,7 @@ from localstore.errors import Damaged, LocalStoreError, NotFound, UsageError
 from localstore.format import signed, spec
 from localstore.format.spec import CertKind
 from localstore.layout import FileKind, HomePaths, parse_name
-from localstore.remotes import claim_folder
+from localstore.remotes import claim_folder, read_remotes
 from localstore.trust import Belief
 from localstored.bundles.contents import contents_of_bundle, contents_of_folder, damaged_files
 from localstored.bundles.destinations import acknowledged, find_destination
@@ -191,6 +191,11 @@ def _export_folder(
         hint = "leave --since-receipt away: what lies in the folder is not written again"
         raise UsageError("a folder holds everything", hint=hint)
     report.form, report.bundle = "folder", claim_folder(path)
+    for entry in read_remotes(home.root).values():
+        if entry.id == report.bundle:
+            # Its rules are about its name; as a bundle it would pass them by.
+            hint = f"`localstore sync now --remote {entry.name}`"
+            raise UsageError(f"{path} is the remote {entry.name!r} of this home", hint=hint)
     with contextlib.closing(FolderRemote(path)) as remote:
         _push(home, remote, options, report)
 
@@ -374,11 +379,11 @@ def _signed_by(vouched: Vouched, states: Sequence[ProjectState]) -> SignedBy:
 
 
 # ------------------------------------------------------------------ inspect
-def bundle_inspect(path: Path, *, verify: bool = False) -> Inspection:
+def bundle_inspect(path: Path, *, verify: bool = False, home: Path | None = None) -> Inspection:
     """What is in a bundle, as it says itself; needs no key.
 
     Args:
-        verify: read every byte, too.
+        verify: read every byte, too. home: the store that may know who signed.
 
     Raises:
         NotFound: no such file. Damaged: it is no bundle. Unreachable: it cannot be read.
@@ -393,8 +398,13 @@ def bundle_inspect(path: Path, *, verify: bool = False) -> Inspection:
         found = Inspection(str(bundle.path), bundle.id, created_us=bundle.created_us)
         found.parts, found.ended = _part_facts(bundle), findings.ended
         found.problems = _problems(findings, bundle.incomplete)
-        found.signatures = [_signed_by(one, ()) for one in findings.signatures]
         found.forged, found.unchecked = findings.forged, findings.unchecked
         found.projects = contents_of_bundle(bundle)
+        states: list[ProjectState] = []
+        if home is not None:
+            inside = [content.project for content in found.projects]
+            shown = [cert for one in findings.signatures for cert in shown_cert(one.cert)]
+            states = list(_states(HomePaths(home), inside, shown))
+        found.signatures = [_signed_by(one, states) for one in findings.signatures]
         found.damaged = damaged_files(bundle) if verify else []
         return found

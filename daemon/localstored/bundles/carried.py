@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from localstore import crypto, trust
-from localstore.durable import replace_file
+from localstore.durable import make_folder, replace_file
 from localstore.errors import Damaged, Forged, NotFound, Refused, UsageError
 from localstore.format import signed, spec
 from localstore.format.spec import CertKind
@@ -28,6 +28,7 @@ from localstored.engine import now_us
 from localstored.receipts import EMPTY_SHA256, Line, ReceiptFile
 from localstored.remotes.base import check_name
 from localstored.remotes.bundlefile import BundleFile
+from localstored.remotes.bundleformat import MAGIC as BUNDLE_MAGIC
 from localstored.remotes.bundleparts import first_part
 from localstored.replica import replica_id
 from localstored.report import Note
@@ -46,10 +47,12 @@ VERSION: Final = 1
 MAX_LINE_BYTES: Final = 64 * 1024
 MAX_FILES: Final = 1_000_000  # of one receipt; about 300 MB here
 _MAX_SIGNATURES: Final = 16
+_MOST_DIGITS: Final = 18
 _BATCH_LINES: Final = 1000
 _FIELDS: Final = ("device", "cert", "signature")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _REPLICA: Final = re.compile(r"[0-9a-f]{16}")
+_AGAIN: Final = "have it written again where the data are: `localstore bundle receipt --make FILE`"
 
 
 # ------------------------------------------------------------------ making one
@@ -176,9 +179,12 @@ def _read_lines(path: Path) -> Iterator[bytes]:
     """Lines with their line feeds, bounded."""
     try:
         with path.open("rb") as file:
+            if file.peek(len(BUNDLE_MAGIC)).startswith(BUNDLE_MAGIC):
+                hint = f"its receipt is what the import there wrote: {path.name}.receipt"
+                raise UsageError(f"{path} is a bundle, not a receipt", hint=hint)
             while raw := file.readline(MAX_LINE_BYTES + 1):
                 if len(raw) > MAX_LINE_BYTES or not raw.endswith(b"\n"):
-                    raise Damaged("a line that is too long, or cut", file=str(path))
+                    raise Damaged("a line that is too long, or cut", file=str(path), hint=_AGAIN)
                 yield raw
     except FileNotFoundError:
         raise NotFound(f"no receipt {path}") from None
@@ -192,7 +198,7 @@ def _parsed(raw: bytes, path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise Damaged("a line that is no JSON object", file=str(path))
+        raise Damaged("a line that is no JSON object", file=str(path), hint=_AGAIN)
     return value
 
 
@@ -206,12 +212,15 @@ def _head(raw: bytes, path: Path) -> Head:
         } if _REPLICA.fullmatch(replica):
             return Head(replica, at_us, full)
         case {"localstore_receipt": int(version)} if version != VERSION:
-            raise Damaged(f"a receipt of version {version}, want {VERSION}", file=str(path))
-    raise Damaged("no receipt of a home", file=str(path))
+            raise Damaged(
+                f"a receipt of version {version}, want {VERSION}", file=str(path), hint=_AGAIN
+            )
+    raise Damaged("no receipt of a home", file=str(path), hint=_AGAIN)
 
 
-def _check(path: Path) -> tuple[Head, list[tuple[bytes, bytes]]]:
-    """Go through a receipt once: its head, and (device, certificate's file) of its signatures.
+def _check(path: Path) -> tuple[Head, list[tuple[bytes, bytes]], bytes]:
+    """Go through a receipt once: its head, (device, certificate's file) of its signatures, and the
+    hash of what they are about.
 
     Raises:
         Damaged: it is no receipt, cut, or too long.
@@ -220,29 +229,30 @@ def _check(path: Path) -> tuple[Head, list[tuple[bytes, bytes]]]:
     state, head, last, files = hashlib.sha256(), None, b"", 0
     for count, raw in enumerate(_read_lines(path)):
         if count > 2 * MAX_FILES:
-            raise Damaged(f"more than {2 * MAX_FILES} lines", file=str(path))
+            raise Damaged(f"more than {2 * MAX_FILES} lines", file=str(path), hint=_AGAIN)
         head = head or _head(raw, path)
         state.update(last)
         last, files = raw, files + raw.startswith(b'{"name":')
     if head is None:
-        raise Damaged("an empty file", file=str(path))
-    return head, list(_fitting(last, files, state.digest(), path))
+        raise Damaged("an empty file", file=str(path), hint=_AGAIN)
+    digest = state.digest()
+    return head, list(_fitting(last, files, digest, path)), digest
 
 
 def _fitting(last: bytes, files: int, message: bytes, path: Path) -> Iterator[tuple[bytes, bytes]]:
     """Who signed, by the last line; which has one form alone, so that nobody can play with it."""
     listed = _parsed(last, path).get("signatures")
     if not isinstance(listed, list) or len(listed) > _MAX_SIGNATURES:
-        raise Damaged("cut: its last line is missing", file=str(path))
+        raise Damaged("cut: its last line is missing", file=str(path), hint=_AGAIN)
     found = [_raw_signature(one, path) for one in listed]
     again = [dict(zip(_FIELDS, (part.hex() for part in one), strict=True)) for one in found]
     if last != _line({"files": files, "signatures": again}):
-        raise Damaged("a last line that does not fit the others", file=str(path))
+        raise Damaged("a last line that does not fit the others", file=str(path), hint=_AGAIN)
     for device, cert, signature in found:
         try:
             crypto.check_signature(device, spec.SIGN_RECEIPT, message, signature)
         except Damaged:
-            raise Forged("a signature that does not fit", file=str(path)) from None
+            raise Forged("a signature that does not fit", file=str(path), hint=_AGAIN) from None
         yield device, cert
 
 
@@ -251,25 +261,32 @@ def _raw_signature(one: object, path: Path) -> tuple[bytes, bytes, bytes]:
         case {"device": str(device), "cert": str(cert), "signature": str(signature)}:
             with contextlib.suppress(ValueError):
                 return bytes.fromhex(device), bytes.fromhex(cert), bytes.fromhex(signature)
-    raise Damaged("a signature of another form", file=str(path))
+    raise Damaged("a signature of another form", file=str(path), hint=_AGAIN)
 
 
-def _sections(path: Path) -> Iterator[tuple[str, Iterator[Line]]]:
-    """The files of each project; each section is to be read before the next one."""
-    project = ""
-    lines: list[Line] = []
-    for raw in _read_lines(path):
+def _sections(path: Path, digest: bytes) -> dict[str, list[Line]]:
+    """The files of each project, of the very lines that were checked.
+
+    Raises:
+        Damaged: another file stands there by now.
+    """
+    state, last, project = hashlib.sha256(), b"", ""
+    sections: dict[str, list[Line]] = {}
+    for count, raw in enumerate(_read_lines(path)):
+        if count > 2 * MAX_FILES:
+            break
+        state.update(last)
+        last = raw
         match _parsed(raw, path):
             case {"project": str(found)}:
-                if lines:
-                    yield project, iter(lines)
-                project, lines = found, []
+                project = found
             case {"name": str(name), "size": int(size), "sha256": str(sha256)} if (
                 project and size >= 0 and _SHA256.fullmatch(sha256)
             ):
-                lines.append(Line(name, size, sha256, 0))
-    if lines:
-        yield project, iter(lines)
+                sections.setdefault(project, []).append(Line(name, size, sha256, 0))
+    if state.digest() != digest:
+        raise Damaged("it changed while it was read", file=str(path))
+    return sections
 
 
 # ------------------------------------------------------------------ filing one
@@ -295,7 +312,7 @@ def bundle_receipt(
         UsageError: it was made here. Refused: it says to be from one of our remotes.
         AlreadyExists: another destination has this name.
     """
-    head, signers = _check(path)
+    head, signers, digest = _check(path)
     if head.replica == replica_id(home):
         raise UsageError("this receipt was made here", hint="carry it to where the bundle is from")
     if any(entry.id == head.replica for entry in read_remotes(home).values()):
@@ -303,14 +320,15 @@ def bundle_receipt(
     known = {paths.id: paths for paths in HomePaths(home).all_projects()}
     report = FiledReport("", head.replica, head.at_us)
     believed = []
-    for project, lines in _sections(path):
+    for project, lines in _sections(path, digest).items():
         paths = known.get(project)
         reason = _doubt(paths, signers, head.at_us, trust_unsigned=trust_unsigned)
+        reason = reason or _too_old(paths, head)
         if paths is None or reason:
             report.refused.append(Note(f"project {project[:64]}", reason))
             continue
         believed.append(project)
-        _file(paths, head, list(lines), report, clock)
+        _file(paths, head, lines, report, clock)
     if believed:
         report.name = name_destination(home, head.replica, name)
     return report
@@ -344,6 +362,38 @@ def _doubt(
     return "no device of a member signed the receipt"
 
 
+# ------------------------------------------------------------------ in which order
+def _too_old(paths: ProjectPaths | None, head: Head) -> str:
+    """Why a receipt says nothing any more: a full one that was filed is younger.
+
+    Else an old receipt, filed again, would say that the destination has what it has lost since.
+    """
+    newest_us = 0 if paths is None else _newest_us(_newest_file(paths, head.replica))
+    if head.at_us >= newest_us:
+        return ""
+    return "a younger receipt of everything there was filed already"
+
+
+def _newest_file(paths: ProjectPaths, replica: str) -> Path:
+    return paths.local / f"full-receipt-{replica}"
+
+
+def _newest_us(path: Path) -> int:
+    """When the youngest full receipt that was filed was made, Unix µs; 0: none was."""
+    try:
+        text = path.read_text("ascii").strip()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return 0
+    return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else 0
+
+
+def _note_full(paths: ProjectPaths, head: Head, now_us: int) -> None:
+    """Keep when a full receipt was made; one from the future counts as of now."""
+    make_folder(paths.local)
+    at_us = max(0, min(head.at_us, now_us))
+    replace_file(_newest_file(paths, head.replica), f"{at_us}\n".encode())
+
+
 def _shown(cert: bytes) -> list[SignedFile]:
     """A certificate of a device; others would have a say in who is a member."""
     with contextlib.suppress(Damaged):
@@ -375,6 +425,7 @@ def _file(
         if before is None or (before.size, before.sha256) != (line.size, line.sha256):
             new.append(Line(line.name, line.size, line.sha256, now))
     if head.full:
+        _note_full(paths, head, now)
         new += [Line(name, 0, EMPTY_SHA256, now) for name in known]
         report.gone += len(known)
     for at in range(0, len(new), _BATCH_LINES):
