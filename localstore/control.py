@@ -194,6 +194,10 @@ def connect(home: Path, timeout_s: float = CONNECT_TIMEOUT_S) -> Client | None:
 
 def _wire(path: Path, timeout_s: float) -> socket.socket | None:
     try:
+        # What others put into `/tmp` before us is no service, and must not stand in the way of one.
+        folder = path.parent.lstat()
+        if not stat.S_ISDIR(folder.st_mode) or folder.st_uid not in (0, os.getuid()):
+            return None
         if not stat.S_ISSOCK(path.lstat().st_mode):
             return None
         wire = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -8,7 +8,9 @@ written here: credentials are named, and lie elsewhere.
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 import tomllib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -131,7 +133,10 @@ def read_marker(folder: Path) -> str:
     """
     path = folder / MARKER_FILE
     try:
-        with path.open("rb") as file:
+        # Who may write there may have put a pipe: opening one waits for ever.
+        with open(path, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise RemoteError(f"{path} is no file")
             content = file.read(_MAX_MARKER_BYTES)
     except FileNotFoundError:
         hint = "is the disk mounted? `localstore remote add` makes a remote of a folder"
@@ -139,6 +144,10 @@ def read_marker(folder: Path) -> str:
     except OSError as error:
         raise RemoteError(f"{path} cannot be read: {error.strerror}") from error
     return parse_marker(content, str(path))
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 def claim_folder(folder: Path) -> str:

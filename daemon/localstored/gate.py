@@ -39,7 +39,7 @@ class Gate:
     """
 
     def __init__(self, home: Path, remote: str, options: Options) -> None:
-        self._home, self._options = home, options
+        self._options = options
         self._remote = RemoteFacts(remote, options.scheme, options.local)
         self.book = options.policy if options.policy is not None else Book.read(home)
         self._conditions, self.version = _now(options), 0
@@ -79,7 +79,7 @@ class Gate:
     def _renew(self) -> None:
         conditions = _now(self._options)
         if not self.book.is_current():
-            self.book = Book.read(self._home)
+            self.book = self.book.renewed()
         elif conditions == self._conditions:
             return
         self._conditions, self.version = conditions, self.version + 1

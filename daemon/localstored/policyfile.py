@@ -7,6 +7,7 @@ nothing leaves, and every decision says why.
 from __future__ import annotations
 
 import re
+import time
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _TAG: Final = re.compile(rf"[0-9a-f]{{{2 * ID_BYTES}}}")
 _MAX_STAMP_BYTES: Final = 64 * 1024
+_MOMENT_S: Final = 0.25  # more than an editor needs between two files
 
 _Read = PolicyFile | BadSetting
 
@@ -48,6 +50,8 @@ class Book:
         self._home, self._user, self._projects = home, user, projects
         self._fingerprint = mark
         self._rules: dict[str, Rules] = {}
+        own = (project_file(HomePaths(home).project(one)) for one in projects)
+        self._speaking = [path for path in (user_file(home), *own) if not _says_nothing(path)]
 
     @classmethod
     def read(cls, home: Path) -> Book:
@@ -66,6 +70,15 @@ class Book:
     def is_current(self) -> bool:
         """Whether the files are still as they were read; costs a few looks at folders."""
         return _mark(self._home) == self._fingerprint
+
+    def renewed(self) -> Book:
+        """The files as they are now.
+
+        An editor may be saving: one that had something to say and is empty or away gets a moment.
+        """
+        if any(_says_nothing(path) for path in self._speaking):
+            time.sleep(_MOMENT_S)
+        return Book.read(self._home)
 
     def problems(self, paths: ProjectPaths | None = None) -> list[BadSetting]:
         """What cannot be understood: of the user's file, and of one project's or of all."""
@@ -118,6 +131,13 @@ def _read(path: Path, level: str) -> _Read:
         return problem
 
 
+def _says_nothing(path: Path) -> bool:
+    try:
+        return path.stat().st_size == 0
+    except OSError:
+        return not path.is_symlink()
+
+
 def _projects_with_file(home: Path) -> Iterable[ProjectPaths]:
     return [paths for paths in HomePaths(home).all_projects() if _stat(project_file(paths))]
 
@@ -166,7 +186,7 @@ def _stat(path: Path) -> str:
     try:
         facts = path.stat()
     except FileNotFoundError:
-        return ""
+        return "link" if path.is_symlink() else ""
     except OSError as error:
         return f"error {error.errno}"
     return f"{facts.st_ino}-{facts.st_size}-{facts.st_mtime_ns}-{facts.st_ctime_ns}"

@@ -407,6 +407,8 @@ def read_tables(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             content = file.read(_MAX_FILE_BYTES + 1)
     except FileNotFoundError:
+        if path.is_symlink():
+            raise BadSetting(f"{path} is a link to a file that is not there") from None
         return {}
     except OSError as error:
         raise BadSetting(f"{path} cannot be read: {error.strerror}") from error

@@ -182,5 +182,7 @@ def _state(path: Path) -> tuple[int, ...]:
     try:
         facts = path.stat()
     except OSError as error:
-        return _ABSENT if error.errno == errno.ENOENT else (error.errno or -1,)
+        # A link to nothing is no absence: whoever put it there said that there are rules.
+        absent = error.errno == errno.ENOENT and not path.is_symlink()
+        return _ABSENT if absent else (error.errno or -1, 0)
     return facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns

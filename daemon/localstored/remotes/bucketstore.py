@@ -7,6 +7,7 @@ who waits for them asks `check` every fifth of a second. Nothing is tried twice 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from concurrent.futures import wait as wait_for
 from datetime import timedelta
@@ -40,9 +41,21 @@ PARALLEL: Final = 16  # requests of one call
 MAX_KEYS: Final = 8_000_000  # of one listing
 _PAGE: Final = 1000
 _MAX_FOLDERS: Final = 1_000_000
+MAX_GROWTH_BYTES: Final = 512 * 1024 * 1024  # of this process while it waits for one answer
+FIRST_LOOK_S: Final = 0.02  # most answers are there by then
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 NO_RETRIES: Final = {"max_retries": 0, "retry_timeout": timedelta(0)}
 CLIENT: Final = {"connect_timeout": "10s", "timeout": "15m", "pool_idle_timeout": "50s"}
+
+
+def _pages_in_use() -> int:
+    """Memory of this process; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", "rb", buffering=0) as file:  # noqa: PTH123 - each fifth of a second
+            return int(file.read(200).split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 class Loop:
@@ -68,8 +81,13 @@ class Loop:
         """
         future = asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, limit_s), self._loop)
         try:
-            while not wait_for([future], ASK_EVERY_S).done:
+            most_pages = 0
+            while not wait_for([future], ASK_EVERY_S if most_pages else FIRST_LOOK_S).done:
                 self._check()
+                # The library collects pages of listings and errors, however long they get.
+                most_pages = most_pages or _pages_in_use() + MAX_GROWTH_BYTES // _PAGE_BYTES
+                if _pages_in_use() > most_pages:
+                    raise TimeoutError
             return future.result()
         finally:
             future.cancel()

@@ -76,7 +76,7 @@ class Desk:
         with self._lock:
             if self.monotonic() - self._looked_at >= LOOK_S:
                 if not self._book.is_current():
-                    self._book = Book.read(self.home)
+                    self._book = self._book.renewed()
                     self._tell_problems()
                 self._looked_at = self.monotonic()
             return self._book
