@@ -234,8 +234,19 @@ def _leave(rule: Rule, data_class: int, *, manual: bool) -> Iterator[_Verdict]:
 
 def _size(ref: RuleRef, when: When, size: int) -> Iterator[_Verdict]:
     if when.max_file is not None and size > when.max_file:
-        reason = f"{size} bytes, more than the {when.max_file} of {ref}"
+        reason = f"{_size_text(size)}, more than the {_size_text(when.max_file)} of {ref}"
         yield _Weight.SIZE, Held(reason, ref)
+
+
+def _size_text(count: int) -> str:
+    """Bytes for a person: whole units as a person writes them, else five digits."""
+    for power, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if count and count % (1 << 10 * power) == 0:
+            return f"{count >> 10 * power} {unit}"
+    for power, unit in ((4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")):
+        if count >= 10 ** (3 * power):
+            return f"{count / 10 ** (3 * power):.5g} {unit}"
+    return f"{count} bytes"
 
 
 def _network(ref: RuleRef, when: When, now: Conditions) -> Iterator[_Verdict]:

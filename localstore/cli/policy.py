@@ -132,7 +132,7 @@ def _warn_of_strangers(read: Sequence[PolicyFile]) -> None:
 def set_(key: str, value: str, remote: str | None, project: str | None) -> None:
     """Set KEY to VALUE, for this home, or for one project on this machine.
 
-    Comments and other lines of the file stay. Lists are written with commas.
+    Comments and other lines of the file stay. Lists are written with commas, or as in the file.
 
     \b
     media never                          a class: never, manual or auto

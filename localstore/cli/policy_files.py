@@ -195,7 +195,7 @@ def value_of(keys: Sequence[str], raw: str) -> Any:
         if len(keys) == len(table) + 1 and _is_key(keys, table, whole=False)
     )
     where = ".".join(keys)
-    for value in _readings(raw, keys[-1]):
+    for value in _readings(raw.strip(), keys[-1]):
         with contextlib.suppress(BadSetting):
             parser(value, where)
             return value
@@ -204,6 +204,11 @@ def value_of(keys: Sequence[str], raw: str) -> Any:
 
 def _readings(raw: str, key: str) -> Iterator[Any]:
     """What a text may mean, the most likely first and the plain text last."""
+    if raw.lstrip()[:1] in ("[", '"', "'"):  # as it would stand in the file, and is shown
+        for text in (raw, f"[{raw}]"):
+            with contextlib.suppress(tomllib.TOMLDecodeError):
+                yield tomllib.loads(f"value = {text}")["value"]
+                return
     words = [word.strip() for word in raw.split(",")]
     if raw in ("true", "false"):
         yield raw == "true"

@@ -13,7 +13,7 @@ from localstore.cli import exit_status, terminal
 from localstore.cli.completion import complete_project, complete_remote
 from localstore.cli.engine import load_engine
 from localstore.cli.terminal import inert
-from localstore.errors import BadSetting, UsageError
+from localstore.errors import UsageError
 from localstore.policy.rules import CLASS_WORDS
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _stamp(
         if data_class is None:
             raise UsageError("say what: ITEM, --class, --artifact, --type or --config")
         return ((), 0), data_class
-    in_force = InForce(store.home_paths().project(project), store.home())
+    in_force = InForce.read(store.home_paths().project(project), store.home())
     if config is not None:
         if in_force.config({config: ""}).removed:
             terminal.note(f"the value of {config!r} is never recorded")
@@ -170,7 +170,7 @@ def _time(text: str | None) -> tuple[int, int]:
         return now.tm_hour * 60 + now.tm_min, now.tm_wday
     found = _CLOCK.fullmatch(text.strip().lower())
     if found is None or int(found[2]) > 23 or int(found[3]) > 59:
-        raise BadSetting(f"--at is {text!r}, want a time such as 03:00 or 'sat 14:30'")
+        raise UsageError(f"--at is {text!r}, want a time such as 03:00 or 'sat 14:30'")
     weekday = _DAYS.index(found[1]) if found[1] else now.tm_wday
     return int(found[2]) * 60 + int(found[3]), weekday
 

@@ -7,7 +7,7 @@ import re
 import tomllib
 from typing import TYPE_CHECKING, Any, Final
 
-from localstore.errors import BadSetting
+from localstore.errors import BadSetting, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,14 +63,15 @@ def without(text: str, keys: Sequence[str]) -> str:
     """The TOML text without one value, or without a whole table.
 
     Raises:
-        BadSetting: there is no such key, or the text has a form that this cannot edit.
+        NotFound: it is not set.
+        BadSetting: the text has a form that this cannot edit.
     """
     wanted = tomllib.loads(text)
     inner: Any = wanted
     for key in keys[:-1]:
         inner = inner.get(key, {}) if isinstance(inner, dict) else {}
     if not isinstance(inner, dict) or keys[-1] not in inner:
-        raise BadSetting(f"{'.'.join(keys)} is not set")
+        raise NotFound(f"{'.'.join(keys)} is not set")
     is_table = isinstance(inner.pop(keys[-1]), dict)
     lines = text.splitlines(keepends=True)
     made = _without_tables(lines, keys) if is_table else _without_value(lines, keys)

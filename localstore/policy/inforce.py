@@ -29,17 +29,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from localstore.layout import ProjectPaths
+    from localstore.policy.rules import PolicyFile
 
 
 class InForce:
     """The rules as they were read."""
 
-    def __init__(self, paths: ProjectPaths, home: Path) -> None:
-        """
+    @classmethod
+    def read(cls, paths: ProjectPaths, home: Path) -> InForce:
+        """The rules of the files as they are now.
+
         Raises:
             BadSetting: a file cannot be understood.
         """
-        files = [read_policy(user_file(home), USER), read_policy(project_file(paths), PROJECT)]
+        return cls([read_policy(user_file(home), USER), read_policy(project_file(paths), PROJECT)])
+
+    def __init__(self, files: Sequence[PolicyFile]) -> None:
         self._rules = merged(files)
         self._redact = Redaction()
         for file in files:

@@ -2,7 +2,8 @@
 
 Only a writer sees names, so it says by an opaque tag in a segment's header which rules fit, and
 writes beside the project what the tag stands for, for an engine that has no key. While a policy
-file cannot be understood, everything that rules are about is stamped to stay.
+file cannot be understood, everything that rules are about is stamped to stay; what the file leaves
+out stays out, and where that cannot be read, everything that it could leave out.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from localstore.policy.inforce import InForce
+    from localstore.policy.rules import Redaction
     from localstore.project import Project
 
 NO_TAG: Final = b""
@@ -55,7 +57,7 @@ class Stamps:
 
     # -------------------------------------------------------------- reading
     def _now(self) -> InForce | None:
-        """The rules as they are now; None where there are none, or none that can be read."""
+        """The rules as they are now; of broken files, what is left out. None: there are none."""
         seen = tuple(map(_state, self._files))
         if seen != self._seen:
             self._seen, self._rules, self._broken = seen, None, False
@@ -65,15 +67,37 @@ class Stamps:
 
     def _read(self) -> None:
         from localstore.policy.inforce import InForce
+        from localstore.policy.redaction import REDACTED
+        from localstore.policy.rules import USER, PolicyFile
+        from localstore.policy.salvage import EVERYTHING
 
         try:
-            self._rules = InForce(self._project.paths, self._files[0].parent)
+            self._rules = InForce.read(self._project.paths, self._files[0].parent)
         except BadSetting as problem:
             self._broken = True
+            redact = self._left_out()
+            self._rules = InForce([PolicyFile(level=USER, redact=redact)])
+            lost = (
+                "; and as nobody can tell what `redact` says there, all their values are left out,"
+                f" recorded as {REDACTED}"
+            )
             self._warn(
                 f"{problem}; until it is mended, config, summary, artifacts and what is around the"
-                " run are recorded to stay on this machine"
+                " run are recorded to stay on this machine" + (lost if redact is EVERYTHING else "")
             )
+
+    def _left_out(self) -> Redaction:
+        """What is never recorded, while a file cannot be understood."""
+        from localstore.policy.rules import PROJECT, USER, Redaction
+        from localstore.policy.salvage import EVERYTHING, redaction_of
+
+        out = Redaction()
+        for path, level in zip(self._files, (USER, PROJECT), strict=True):
+            found = redaction_of(path, level)
+            if found is None:
+                return EVERYTHING
+            out = out.joined(found)
+        return out
 
     # -------------------------------------------------------------- tags
     def _tag(self, text: str) -> bytes:
@@ -105,20 +129,23 @@ class Stamps:
             largest: bytes of the largest file that is to be kept, where that is known.
         """
         now = self._now()
-        return self.around() if now is None else self._tag(str(now.artifact(name, kind, largest)))
+        if now is None or self._broken:
+            return self.around()
+        return self._tag(str(now.artifact(name, kind, largest)))
 
     # -------------------------------------------------------------- values
     def config(self, changed: Mapping[str, Any], deleted: Sequence[str]) -> tuple[list[Part], int]:
         """What is recorded of a change of the config, in parts; how many values are left out."""
         now = self._now()
         if now is None:
-            return [Part(self.around(), dict(changed), list(deleted))], 0
+            return [Part(NO_TAG, dict(changed), list(deleted))], 0
         found = now.config(changed)
         parts: dict[frozenset[str], Part] = {}
 
         def part(rules: frozenset[str]) -> Part:
             if rules not in parts:
-                parts[rules] = Part(self._tag("\n".join(sorted(rules))), {}, [])
+                tag = self._tag("\n".join(sorted(rules))) if rules else self.around()
+                parts[rules] = Part(tag, {}, [])
             return parts[rules]
 
         part(frozenset()).changed.update(found.public)
@@ -147,7 +174,13 @@ class Stamps:
         """
         now = self._now()
         if now is None:
-            return [Part(self.around(), dict(changed), [])], 0
+            return [Part(NO_TAG, dict(changed), [])], 0
+        if self._broken:
+            # What was measured stands in the run as it was logged.
+            known = {key: value for key, value in changed.items() if key in measured}
+            given = {key: value for key, value in changed.items() if key not in measured}
+            found = now.summary(given)
+            return [Part(self.around(), {**found.public, **known}, [])], found.removed
         found = now.summary(changed)
         tag = self._tag(str(now.measured()))
         if tag == NO_TAG:

@@ -23,6 +23,7 @@ _SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([kKMGT]?i?B)")
 _PERCENT: Final = re.compile(r"(\d{1,3}) ?%")
 _CLOCK: Final = r"(\d{2}):(\d{2})"
 _HOURS: Final = re.compile(rf"(?:([a-z,-]+) +)?{_CLOCK}-{_CLOCK}")
+_QUOTED_TWICE: Final = re.compile(r"\s*(?:\[\s*)?[\"']")
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY_MINUTES: Final = 24 * 60
 _EVERY_DAY: Final = frozenset(range(7))
@@ -118,6 +119,9 @@ def texts(raw: object, where: str) -> tuple[str, ...]:
         or not all(isinstance(one, str) and one.strip() for one in found)
     ):
         raise wrong(where, raw, "a text or a list of texts, none of them empty")
+    for one in found:
+        if _QUOTED_TWICE.match(one):  # as a pattern it would fit nothing that anybody means
+            raise wrong(where, one, 'a text or a list as ["a", "b"], with no more quotes around it')
     return tuple(found)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from localstore.errors import BadSetting
+from localstore.errors import BadSetting, NotFound
 from localstore.policy.editing import with_value, without
 
 TEXT = """# mine
@@ -71,7 +71,7 @@ def test_what_is_taken_out_is_gone_and_nothing_else(keys: tuple[str, ...]) -> No
 
 def test_what_is_not_set_cannot_be_taken_out() -> None:
     for keys in (("classes", "code"), ("limits", "upload"), ("rules", "y")):
-        with pytest.raises(BadSetting, match="is not set"):
+        with pytest.raises(NotFound, match="is not set"):
             without(TEXT, keys)
 
 

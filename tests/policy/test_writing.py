@@ -223,12 +223,79 @@ def test_while_a_file_is_broken_training_goes_on_and_what_rules_could_be_about_s
         run.log_artifact(tmp_path / "f", name="CANARY-name")
     said = capsys.readouterr().err
     assert "unknown key 'confg' in [redact]" in said
+    assert "all their values are left out" in said
     assert not any(what_leaves(home).values())
     user_file(home).write_text("")  # mended
     other = elsewhere(home, tmp_path / "other")
     assert b"CANARY" not in opened(other)
     assert Api(other).run(run.id).history(pandas=False)["a"] == [1]
-    assert Api(home).run(run.id).config == {"password": "CANARY-config"}
+    found = Api(home).run(run.id)
+    assert found.config == {"password": REDACTED}
+    assert found.summary == {"a": 1, "s": REDACTED}  # what was measured stands in the run anyway
+    assert found.gaps["redacted by policy: config"] == 1
+
+
+BROKEN_ELSEWHERE = [
+    "[redact]\nconfig = '*password*'\n[classes]\nmedia = 'nevr'",
+    "[redact]\nconfig = '*password*'\n[unknown]\nx = 1",
+    "[classes]\nmedia = never\n\n  [redact]  # mine\nconfig = [\n  '*password*',\n]\n",
+    "[classes\n[redact]\nconfig = '*password*'\n[remotes.x.limits]\nupload = \n",
+    "redact.config = ['*password*']\n[limits]\nupload = 5",
+]
+CANNOT_BE_TOLD = [
+    "[redact]\nconfig = ['*password*'\n",
+    "[redact\nconfig = ['*password*']",
+    "[redacted]\nconfig = ['*password*']",
+    "[[redact]]\nconfig = ['*password*']",
+    "[redact]\nconfig = 5",
+    "[redact]\nconfig = \"['*password*']\"",
+    "[Redact]\nconfig = ['*password*']\n[classes\n",
+    "[remotes.stick.redact]\nconfig = ['*password*']",
+    "redact.config = ['*password*\n[classes]\nmedia = 'never'",
+    "\ufeff\udcff",
+]
+
+
+@pytest.mark.parametrize("text", BROKEN_ELSEWHERE)
+def test_a_slip_elsewhere_in_a_file_does_not_let_a_password_be_recorded(
+    home: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy(home, text)
+    run = record(home, {"db": {"password": "CANARY"}, "lr": 0.1})
+    assert b"CANARY" not in opened(home)
+    assert Api(home).run(run).config == {"db": {"password": REDACTED}, "lr": 0.1}
+    assert "left out" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", CANNOT_BE_TOLD)
+def test_what_a_file_may_leave_out_and_nobody_can_tell_is_left_out(
+    home: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy(home, "")
+    user_file(home).write_bytes(text.encode(errors="surrogateescape"))
+    run = record(home, {"db": {"password": "CANARY"}, "lr": 0.1})
+    assert b"CANARY" not in opened(home)
+    found = Api(home).run(run)
+    assert (found.config["lr"], found.summary) == (REDACTED, {"loss": 0.5})
+    assert "nobody can tell what `redact` says there" in capsys.readouterr().err
+
+
+def test_a_broken_file_that_leaves_nothing_out_costs_no_value(home: Path) -> None:
+    policy(home, "[classes]\nmedia = 'nevr'\n[remotes.cloud.limits]\nupload = '1 MiB/s'")
+    run = record(home, {"password": "mine", "lr": 0.1})
+    assert Api(home).run(run).config == {"password": "mine", "lr": 0.1}
+    assert not any(what_leaves(home).values())
+
+
+def test_a_broken_file_does_not_switch_off_the_other_one(home: Path) -> None:
+    with localstore.init(project="p", dir=home) as run:
+        (paths,) = HomePaths(home).all_projects()
+        project_file(paths).parent.mkdir(exist_ok=True)
+        project_file(paths).write_text("[redact]\nconfig = '*password*'")
+        policy(home, "[classes]\nmedia = 'nevr'")
+        run.config.update({"password": "CANARY", "lr": 0.1})
+    assert b"CANARY" not in opened(home)
+    assert Api(home).run(run.id).config == {"password": REDACTED, "lr": 0.1}
 
 
 def test_rules_that_change_while_a_run_is_open_count_from_then_on(home: Path) -> None:
