@@ -170,14 +170,17 @@ def test_a_log_that_somebody_made_at_once_and_got_further_with_is_a_success() ->
     assert remote.read(LOG, 0, 99) == b"abcdef"
 
 
-def test_a_file_that_was_replaced_while_it_was_made_is_a_conflict() -> None:
+def test_a_file_that_was_replaced_while_it_was_made_is_not_confirmed(tmp_path: Path) -> None:
     class Replaced(FlatKeys):
         def heads(self, keys: Sequence[str]) -> Sequence[Meta | None]:
             if LINK in self.data:
                 self.data[LINK] = b"of another"
             return super().heads(keys)
 
-    remote = bucket(Replaced(looks=False))
+    remote, source = bucket(Replaced(looks=False)), tmp_path / "source"
+    source.write_bytes(b"ours")
+    remote.create(LINK, b"ours")
+    assert not remote.confirm(LINK, 4, source)
     with pytest.raises(Conflict):
         remote.create(LINK, b"ours")
 

@@ -156,8 +156,9 @@ class BucketRemote:
                 self._must_hold(name, data, len(data))
         else:
             if self._keys.heads([name])[0] is None:
-                self._keys.put(name, data)
-            self._must_hold(name, data, len(data))  # also after us: another may have replaced it
+                self._keys.put(name, data)  # who replaces it at this moment is found by `confirm`
+            else:
+                self._must_hold(name, data, len(data))
 
     def _create_log(self, name: str, data: bytes) -> None:
         if self._files.spans(name):
