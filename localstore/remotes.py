@@ -47,6 +47,7 @@ _WANTED: Final = {
 _PREFIX_HINT: Final = (
     "letters, digits and . _ - = + @ between slashes; the bucket itself must exist"
 )
+_PLACE_HINT: Final = "want a path, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
 DEFAULT_CREDENTIALS: Final = "chain"
 
 
@@ -219,7 +220,7 @@ def _with_options(entry: RemoteEntry, options: Mapping[str, Any]) -> RemoteEntry
             words[key] = value
     if words and entry.scheme not in BUCKET_SCHEMES:
         raise BadSetting(
-            f"remote {entry.name!r} is a folder, and {', '.join(words)} is for buckets"
+            f"remote {entry.name!r} is a folder; for buckets alone: {', '.join(words)}"
         )
     return replace(entry, **words)
 
@@ -305,8 +306,9 @@ def remove_remote(home: Path, name: str) -> RemoteEntry:
 
 
 def _folder(home: Path, url: str) -> Path:
-    if "://" in url or not url:
-        raise BadSetting(f"remote {url!r} is no path of a folder")
+    if "://" in url or url.startswith(tuple(f"{scheme}:" for scheme in BUCKET_SCHEMES)) or not url:
+        problem = f"remote {url!r} is neither a path of a folder nor a url of a bucket"
+        raise BadSetting(problem, hint=_PLACE_HINT)
     try:
         url.encode()
     except UnicodeEncodeError:

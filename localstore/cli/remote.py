@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+import stat
+from pathlib import Path
+from typing import Final
 
 import click
 
+from localstore.cli import terminal
 from localstore.cli.completion import complete_remote
 from localstore.cli.engine import load_engine
 from localstore.cli.terminal import inert
-from localstore.errors import NotFound, RemoteError
+from localstore.errors import NotFound, NotPermitted, RemoteError
 from localstore.remotes import BUCKET_SCHEMES, add_remote, read_remotes, remove_remote, scheme_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _IN_WORDS: Final = {
     "AUTO": "yes, encrypted",
@@ -55,19 +55,59 @@ def add(name: str, url: str, **options: str) -> None:
     EXIT STATUS
       0   done
       2   a bad name
+      66  the file of credentials is not there
       69  the place cannot be reached or written, or the folder that should hold
           it is not there
       73  the name or the remote is there already
+      77  others may read the file of credentials
       78  neither a path nor a url of a bucket, or a bad option
     """
     from localstore.cli.context import home
 
-    claim = load_engine("claim") if scheme_of(url) in BUCKET_SCHEMES else None
-    entry = add_remote(home(), name, url, claim=claim, **options)
-    click.echo(inert(f"{entry.name} {entry.id} {entry.url}"))
+    claim = None
+    if scheme_of(url) in BUCKET_SCHEMES:
+        claim = load_engine("claim")
+        _check_credentials(options["credentials"])
+    try:
+        entry = add_remote(home(), name, url, claim=claim, **options)
+    except RemoteError as problem:
+        raise _not_added(problem, options["endpoint"], is_bucket=claim is not None) from None
+    click.echo(inert(f"{entry.name} is {entry.url}, remote {entry.id}"))
     click.echo(f"what leaves for {inert(name)} when you sync:", err=True)
     for classes, words in what_leaves(home(), name):
         click.echo(f"  {', '.join(classes):<41} {words}", err=True)
+
+
+def _check_credentials(reference: str) -> None:
+    """Say what is wrong with a file of credentials before anybody is asked.
+
+    Raises:
+        NotFound: it is not there.
+        NotPermitted: others may read it.
+    """
+    kind, _, where = reference.partition(":")
+    if kind != "file" or not where:
+        return
+    path = Path(where).expanduser().absolute()
+    try:
+        facts = path.stat()
+    except OSError as problem:
+        hint = 'make it, mode 0600, for s3 with lines access_key_id = "…", secret_access_key = "…"'
+        raise NotFound(f"no credentials {path}: {problem.strerror}", hint=hint) from None
+    mode = stat.S_IMODE(facts.st_mode)
+    if mode & 0o077:
+        raise NotPermitted(
+            f"credentials {path} have mode {mode:04o}, want 0600", hint=f"chmod 600 {path}"
+        )
+
+
+def _not_added(problem: RemoteError, endpoint: str, *, is_bucket: bool) -> RemoteError:
+    """The same trouble, with the server that was asked and what to do."""
+    if not is_bucket:
+        return problem
+    said = f"{problem}; asked was {endpoint or 'the server of the cloud itself'}"
+    usual = "are --endpoint and the name of the bucket right, and is there a network?"
+    return RemoteError(f"{said}; no remote was added", hint=problem.hint or usual)
 
 
 def what_leaves(home: Path, name: str) -> list[tuple[list[str], str]]:
@@ -110,8 +150,9 @@ def ls(*, as_json: bool) -> None:
         rows = [{"name": e.name, "id": e.id, "url": e.url, **e.options} for e in entries]
         click.echo(json.dumps(rows))
         return
-    for entry in entries:
-        click.echo(inert(f"{entry.name} {entry.id} {entry.url}"))
+    table = [[inert(entry.name), inert(entry.url), entry.id] for entry in entries]
+    if table:
+        click.echo(terminal.columns([["REMOTE", "PLACE", "ID"], *table]))
 
 
 @remote.command()

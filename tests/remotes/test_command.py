@@ -40,7 +40,7 @@ def test_a_bucket_is_added_tried_and_listed(rclone_s3: S3Server, home: Path) -> 
     added = call("remote", "add", "cloud", url, *words(rclone_s3))
     assert added.code == 0
     entry = read_remotes(home)["cloud"]
-    assert added.out == f"cloud {entry.id} {url}\n"
+    assert added.out == f"cloud is {url}, remote {entry.id}\n"
 
     tried = call("remote", "check", "cloud", "--json")
     assert tried.code == 0
@@ -100,8 +100,41 @@ def test_a_bucket_that_cannot_be_reached_is_not_written_down(
     nobody = S3Server(f"http://127.0.0.1:{free_port()}", rclone_s3.credentials)
     tried = call("remote", "add", "cloud", f"s3://{rclone_s3.bucket}/x", *words(nobody))
     assert tried.code == RemoteError.exit_code
-    assert "cannot be reached" in tried.err
+    assert "cannot be reached: connection refused" in tried.err
+    assert nobody.endpoint in tried.err
+    assert "hint: are --endpoint and the name" in tried.err
     assert read_remotes(home) == {}
+
+
+def test_a_file_of_credentials_is_looked_at_before_anybody_is_asked(
+    home: Path, tmp_path: Path
+) -> None:
+    words = ["remote", "add", "cloud", "s3://bucket/x", "--endpoint", "http://127.0.0.1:9"]
+    missing = call(*words, "--credentials", f"file:{tmp_path}/keys")
+    assert missing.code == 66
+    assert "make it" in missing.err
+    (tmp_path / "keys").write_text("")
+    (tmp_path / "keys").chmod(0o644)
+    open_to_all = call(*words, "--credentials", f"file:{tmp_path}/keys")
+    assert open_to_all.code == 77
+    assert f"chmod 600 {tmp_path}/keys" in open_to_all.err
+    assert read_remotes(home) == {}
+
+
+@pytest.mark.parametrize("url", ["s3:/bucket/x", "s3s://bucket/x", "az:bucket"])
+def test_what_was_meant_as_a_bucket_is_not_taken_for_a_folder(home: Path, url: str) -> None:
+    outcome = call("remote", "add", "cloud", url, "--endpoint", "http://127.0.0.1:9")
+    assert outcome.code == 78
+    assert "s3://BUCKET/PREFIX" in outcome.err
+    assert read_remotes(home) == {}
+
+
+def test_remotes_are_listed_under_titles(tmp_path: Path, home: Path) -> None:
+    assert call("remote", "ls").out == ""
+    call("remote", "add", "stick", str(tmp_path / "stick"))
+    titles, row = call("remote", "ls").out.splitlines()
+    assert titles.split() == ["REMOTE", "PLACE", "ID"]
+    assert row.split() == ["stick", str(tmp_path / "stick"), read_remotes(home)["stick"].id]
 
 
 def test_a_remote_that_does_not_work_says_which_step_fails(

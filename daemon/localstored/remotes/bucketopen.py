@@ -40,7 +40,7 @@ def open_bucket(entry: RemoteEntry, check: Callable[[], None] = never) -> Bucket
         store = _store(entry, bucket, prefix, words)
     except (BaseError, ValueError) as error:
         # The library's text may quote what it could not parse: a key.
-        hint = "`localstore remote check` tries endpoint, region and credentials"
+        hint = "see --endpoint, --region and --credentials of `localstore remote add`"
         problem = f"{entry.url} cannot be opened ({type(error).__name__})"
         raise Unreachable(problem, hint=hint, permanent=True) from None
     return BucketStore(store, entry.url, check=check)

@@ -39,9 +39,18 @@ _PASSING: Final = frozenset({"RequestTimeout", "BadDigest", "IncompleteBody"})
 _SLOWER_S: Final = 1.0  # who asks to slow down gets a pause, also where it does not say how long
 
 _CREDENTIALS_HINT: Final = (
-    "`localstore remote add --credentials` says which credentials are used; "
-    "`localstore remote check` tries them"
+    "`localstore remote add --credentials` says which credentials are used; they must be allowed "
+    "to list, read, write and delete there"
 )
+_WHY_NOT: Final = {
+    "ConnectionRefused": ": connection refused",
+    "dns error": ": nobody knows a host of this name",
+    "TimedOut": ": no answer in time",
+    "timed out": ": no answer in time",
+    "HostUnreachable": ": no way to this host",
+    "NetworkUnreachable": ": no network",
+    "ConnectionReset": ": the connection was reset",
+}
 _CLOCK_HINT: Final = "set this machine's clock: the server refuses requests that are minutes off"
 _BUCKET_HINT: Final = "make the bucket, or correct the url of the remote"
 _REGION_HINT: Final = "name the bucket's region or endpoint: `localstore remote add --region`"
@@ -133,7 +142,8 @@ def _without_status(where: str, text: str) -> RemoteError:
     if _NO_CREDENTIALS.search(text.partition("Debug source")[0]):
         return Unreachable(f"no credentials for {where}", hint=_CREDENTIALS_HINT, permanent=True)
     if word == "Connect":
-        return Unreachable(f"{where} cannot be reached")
+        why = next((why for sign, why in _WHY_NOT.items() if sign in text), "")
+        return Unreachable(f"{where} cannot be reached{why}")
     if word and "Parse(" not in text:
         return Busy(f"{where} broke off")
     return Unreachable(f"{where} answers, but not as a bucket does")
