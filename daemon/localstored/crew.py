@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
@@ -31,30 +31,52 @@ class Crew(Protocol):
         """
 
     def close(self) -> None:
-        """Let everybody go; tasks that run are waited for."""
+        """Let everybody go when they have ended what they do."""
 
 
 class Threads:
-    """Threads of this process, started as they are needed."""
+    """Threads of this process, started as they are needed.
+
+    A remote that hangs keeps its thread for ever; so nothing waits for threads, not even the end of
+    the process.
+    """
 
     def __init__(self, width: int) -> None:
-        self._pool = ThreadPoolExecutor(width, thread_name_prefix="localstored-step")
-        self._ended: SimpleQueue[Future[object]] = SimpleQueue()
+        self._width, self._threads, self._flying = width, 0, 0
+        self._todo: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._ended: SimpleQueue[tuple[object, BaseException | None]] = SimpleQueue()
 
     def start(self, task: Callable[[], object]) -> None:
         """See `Crew.start`."""
-        self._pool.submit(task).add_done_callback(self._ended.put)
+        self._flying += 1
+        self._todo.put(task)
+        if self._threads < min(self._width, self._flying):
+            self._threads += 1
+            threading.Thread(target=self._work, name="localstored-step", daemon=True).start()
+
+    def _work(self) -> None:
+        while (task := self._todo.get()) is not None:
+            try:
+                ended: tuple[object, BaseException | None] = (task(), None)
+            except BaseException as problem:  # noqa: BLE001 - raised where the end is asked for
+                ended = (None, problem)
+            self._ended.put(ended)
 
     def next(self, timeout_s: float) -> object | None:
         """See `Crew.next`."""
         try:
-            return self._ended.get(timeout=timeout_s).result()
+            found, problem = self._ended.get(timeout=timeout_s)
         except Empty:
             return None
+        self._flying -= 1
+        if problem is not None:
+            raise problem
+        return found
 
     def close(self) -> None:
         """See `Crew.close`."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for _ in range(self._threads):
+            self._todo.put(None)
 
 
 class Inline:
