@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from localstore.format.references import LogRefs
 from localstore.layout import parse_name
-from localstored.catalogfile import CatalogError, copied, opened
+from localstored.catalogfile import BUSY_TIMEOUT_S, CatalogError, copied, opened
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -90,11 +90,19 @@ class Catalog:
 
     Args:
         writes: False: nothing is written to disk; what would be is forgotten at the end.
+        patience_s: how long each change waits for another process.
     """
 
-    def __init__(self, path: Path, remote_id: str, *, writes: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        remote_id: str,
+        *,
+        writes: bool = True,
+        patience_s: float = BUSY_TIMEOUT_S,
+    ) -> None:
         self.path, self.remote_id = path, remote_id
-        self._db = opened(path) if writes else copied(path)
+        self._db = opened(path, patience_s) if writes else copied(path)
         self._saved_changes, self._unsettled = 0, set[str]()
         self._remote = self._remote_number()
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 CatalogError = sqlite3.DatabaseError  # it is damaged, locked by another for long, or the disk full
 
 _VERSION: Final = 3
-_BUSY_TIMEOUT_S: Final = 30.0
+BUSY_TIMEOUT_S: Final = 30.0
 _CACHE_KIB: Final = 16_000
 _LOG_PAGES: Final = 8000  # 32 MB
 _TABLES: Final = {
@@ -39,25 +39,28 @@ def is_damage(problem: CatalogError) -> bool:
     return not any(word in str(problem) for word in passing)
 
 
-def opened(path: Path) -> sqlite3.Connection:
+def opened(path: Path, patience_s: float = BUSY_TIMEOUT_S) -> sqlite3.Connection:
     """The catalog at `path`, made where there is none or where it is of no use.
+
+    Args:
+        patience_s: how long each change waits for another process.
 
     Raises:
         CatalogError: another process holds it for long.
     """
     make_folder(path.parent)
     try:
-        return _prepared(_connected(path))
+        return _prepared(_connected(path, patience_s))
     except CatalogError as problem:
         if not is_damage(problem):
             raise
         discard(path)
-        return _prepared(_connected(path))
+        return _prepared(_connected(path, patience_s))
 
 
-def _connected(path: Path) -> sqlite3.Connection:
+def _connected(path: Path, patience_s: float) -> sqlite3.Connection:
     path.touch(mode=FILE_MODE)
-    return sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)
+    return sqlite3.connect(path, timeout=patience_s)
 
 
 def copied(path: Path) -> sqlite3.Connection:

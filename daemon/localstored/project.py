@@ -83,7 +83,7 @@ class ProjectSync:
         self._urged: set[str] = set()
         self._full = False
         self._failures = self._catalog.failures()
-        self._asked_us = options.clock()
+        self._asked_us = self._saved_us = options.clock()
         self._erased: frozenset[str] | None = frozenset()
         self._state: trust.ProjectState | None = None
 
@@ -292,6 +292,9 @@ class ProjectSync:
         """What is urgent goes before what is large."""
         self._gate.look()
         now_us = self._options.clock()
+        if abs(now_us - self._saved_us) >= _URGENT_US:
+            self._saved_us = now_us
+            self._catalog.save()  # who else wants it does not wait for as long as transfers take
         if self._options.urgent is None or abs(now_us - self._asked_us) < _URGENT_US:
             return
         self._asked_us = now_us

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from localstore import trust
 from localstore.errors import Damaged
@@ -13,6 +13,7 @@ from localstore.layout import HomePaths
 from localstore.remotes import read_remotes
 from localstored import plan
 from localstored.catalog import Catalog
+from localstored.catalogfile import CatalogError
 from localstored.gate import Gate
 from localstored.gathering import Gatherer
 from localstored.needs import Needs
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from localstored.gathering import Part
     from localstored.policy import Conditions
     from localstored.policyfile import Book
+
+_PATIENCE_S: Final = 0.2  # a person waits for the answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +111,22 @@ def standing(
 
 
 def _one(paths: ProjectPaths, entry: RemoteEntry, gate: Gate, options: Options) -> Standing:
+    try:
+        return _look(paths, entry, gate, options, keeps=True)
+    except CatalogError:  # a sync is at work with it, or the disk is full
+        return _look(paths, entry, gate, options, keeps=False)
+
+
+def _look(
+    paths: ProjectPaths, entry: RemoteEntry, gate: Gate, options: Options, *, keeps: bool
+) -> Standing:
+    """`keeps`: what is found is kept in the catalog, for the next look and the next sync."""
     report = ProjectReport(remote=entry.name, project=paths.id)
     receipts, stand = ReceiptFile.of(paths, entry.id), Stand()
-    with contextlib.closing(Catalog(catalog_of(paths), entry.id)) as catalog:
+    place, remote = catalog_of(paths), entry.id
+    with contextlib.closing(
+        Catalog(place, remote, writes=keeps, patience_s=_PATIENCE_S)
+    ) as catalog:
         catalog.catch_up(receipts)
         gatherer = Gatherer(paths, None, catalog, gate, report, options)
         for part in _parts(paths, gatherer, catalog, options):

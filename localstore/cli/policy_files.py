@@ -207,7 +207,8 @@ def _readings(raw: str, key: str) -> Iterator[Any]:
     if raw.lstrip()[:1] in ("[", '"', "'"):  # as it would stand in the file, and is shown
         for text in (raw, f"[{raw}]"):
             with contextlib.suppress(tomllib.TOMLDecodeError):
-                yield tomllib.loads(f"value = {text}")["value"]
+                found = tomllib.loads(f"value = {text}")["value"]
+                yield from _readings(found, key) if isinstance(found, str) else (found,)
                 return
     words = [word.strip() for word in raw.split(",")]
     if raw in ("true", "false"):

@@ -20,10 +20,10 @@ from localstore.cli.engine import load_engine
 from localstore.cli.sync_control import log, pause, resume
 from localstore.cli.sync_display import duration_text, showing
 from localstore.cli.sync_explain import explain
-from localstore.cli.sync_report import print_report
+from localstore.cli.sync_report import has_broken_policy, print_report
 from localstore.cli.sync_state import Trouble, trouble_of_remotes
 from localstore.cli.sync_status import status
-from localstore.errors import RemoteError
+from localstore.errors import BadSetting, RemoteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -80,7 +80,9 @@ def now(
     verbose: bool,
     as_json: bool,
 ) -> None:
-    """Push and pull now, both ways; always tries, whatever a pause or a network rule says.
+    """Push and pull now, both ways; also while paused, and what leaves by hand alone.
+
+    Does not wait for the hours and the power that your rules ask for, and obeys all else of them.
 
     Through the daemon when one runs, else in this process. Ctrl-C stops watching: what the daemon
     does goes on, what this process does is taken up where it stopped. With --wait a remote that is
@@ -88,7 +90,7 @@ def now(
 
     EXIT STATUS: 0 when everything that may leave was acknowledged by every remote and nothing was
     refused or is damaged; else 69: something did not leave, and it is named. One damaged run among
-    ten: nine arrive, and the exit status is 69.
+    ten: nine arrive, and the exit status is 69. 78 while a policy file cannot be understood.
     """
     words = {
         "remotes": list(remotes) or None,
@@ -107,7 +109,8 @@ def now(
         if news:
             terminal.always(news)
     if not report["ok"]:
-        context.exit(RemoteError.exit_code)
+        broken = any(map(has_broken_policy, report["projects"]))
+        context.exit(BadSetting.exit_code if broken else RemoteError.exit_code)
 
 
 class Job:

@@ -104,6 +104,11 @@ def notes_of(project: Mapping[str, Any], what: str) -> list[Mapping[str, Any]]:
     return [note for note in found if isinstance(note, dict)] if isinstance(found, list) else []
 
 
+def has_broken_policy(project: Mapping[str, Any]) -> bool:
+    """Whether a policy file could not be understood, so that nothing of a project left."""
+    return any(note.get("name") == "policy" for note in notes_of(project, "errors"))
+
+
 def print_trouble(
     head: str, project: Mapping[str, Any], *, verbose: bool = False, dry_run: bool = False
 ) -> None:

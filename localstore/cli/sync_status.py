@@ -13,6 +13,7 @@ from localstore.cli import exit_status, terminal
 from localstore.cli.engine import load_engine
 from localstore.cli.ls import age, local_minute
 from localstore.cli.rm import size_text
+from localstore.cli.sync_display import duration_text
 from localstore.cli.sync_report import called
 from localstore.cli.sync_state import daemon_elsewhere
 from localstore.cli.terminal import inert
@@ -147,7 +148,8 @@ def _cells(row: Row, remote: Mapping[str, Any], names: Mapping[str, str]) -> lis
     doing = remote.get("doing")
     if _error(remote):
         state += ", in trouble"
-    elif isinstance(doing, str) and doing not in ("", "idle", "stopped"):
+    quiet = ("", "idle", "stopped", *(("waiting",) if _error(remote) else ()))
+    if isinstance(doing, str) and doing not in quiet:
         state += f", {inert(doing)}"
     held = sum(items for items, _ in row.held.values())
     size = sum(size for _, size in row.held.values())
@@ -173,8 +175,13 @@ def _print_trouble(name: str, remote: Mapping[str, Any], *, is_running: bool) ->
     again = _number(remote, "next_try_us")
     if error.get("permanent"):
         click.echo(f"{inert(name)}: a person must mend this; `localstore sync now` tries again")
-    elif again and is_running:
-        click.echo(f"{inert(name)}: the daemon tries again at {local_minute(again / _US)}")
+    elif again and is_running and remote.get("doing") == "waiting":
+        click.echo(f"{inert(name)}: the daemon tries again {_soon(again / _US - time.time())}")
+
+
+def _soon(seconds: float) -> str:
+    """When something is due: `now`, `in 8 s`, `in 2 h 5 min`."""
+    return f"in {duration_text(seconds)}" if seconds >= 1 else "now"
 
 
 def daemon_lines(found: Mapping[str, Any], elsewhere: str = "") -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from localstore.cli.sync_status import daemon_lines
+from localstore.cli.sync_status import Row, _cells, _print_trouble, daemon_lines
 from tests.cli.conftest import call
 from tests.sync.makers import make_project, with_remote
 
@@ -88,6 +88,39 @@ def test_a_remote_that_failed_is_named_with_what_to_do(home: Path, stick: Path) 
     assert "error" not in call("sync", "status").out
 
 
+def test_a_remote_that_is_paused_and_in_trouble_is_both() -> None:
+    row = Row(remote="stick", project="ab" * 32, items=0, size=0)
+    trouble = {"error": {"text": "it is away"}}
+    assert _cells(row, {**trouble, "doing": "paused"}, {})[2] == "in step, in trouble, paused"
+    assert _cells(row, {**trouble, "doing": "waiting"}, {})[2] == "in step, in trouble"
+    assert _cells(row, {"doing": "paused"}, {})[2] == "in step, paused"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "doing", "said"),
+    [
+        (8.4, "waiting", "the daemon tries again in 8 s"),
+        (600, "waiting", "the daemon tries again in 10 min"),
+        (-70, "waiting", "the daemon tries again now"),
+        (8.4, "paused", None),
+        (-70, "syncing", None),
+    ],
+)
+def test_when_it_is_tried_again_is_said_from_now_on(
+    seconds: float,
+    doing: str,
+    said: str | None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_000_000.0)
+    again = int((1_000_000 + seconds) * 1e6)
+    remote = {"error": {"text": "it is away"}, "next_try_us": again, "doing": doing}
+    _print_trouble("stick", remote, is_running=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["stick: error: it is away", *([f"stick: {said}"] if said else [])]
+
+
 def test_it_needs_no_remote_no_key_and_no_project(tmp_path: Path, stick: Path) -> None:
     assert "no remote" in call("sync", "status").out
     with_remote(tmp_path / "home", stick)
@@ -100,6 +133,8 @@ def test_a_policy_that_nobody_can_read_is_said(home: Path) -> None:
     make_project(home).run()
     (home / "policy.toml").write_text("[clases]\n")
     assert "warning: policy: " in call("sync", "status").out
+    done = call("sync", "now")
+    assert (done.code, "unknown key 'clases'" in done.err) == (78, True)
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,23 @@ def test_a_list_may_be_written_as_it_stands_in_the_file(home: Path, key: str, wr
     assert one["value"] == ["*password*", "tok*"]
 
 
+@pytest.mark.parametrize(
+    ("key", "written", "value"),
+    [
+        ("conditions.network", '"Nowhere"', ["Nowhere"]),
+        ("conditions.network", '["Nowhere", "vpn:wg0"]', ["Nowhere", "vpn:wg0"]),
+        ("limits.upload", '"2 MiB/s"', "2 MiB/s"),
+        ("conditions.battery_above", '"30%"', "30%"),
+    ],
+)
+def test_a_text_may_be_written_as_it_stands_in_the_file(
+    home: Path, key: str, written: str, value: object
+) -> None:
+    assert call("policy", "set", key, written).code == 0
+    (one,) = shown()["settings"]
+    assert one["value"] == value
+
+
 def test_a_list_within_a_text_is_no_pattern_that_fits_nothing(home: Path) -> None:
     user_file(home).write_text("""[redact]\nconfig = '["*password*"]'\n""")
     done = call("policy", "show")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
+import sqlite3
+import time
 from typing import TYPE_CHECKING
 
 from localstore.format.spec import DataClass
 from localstored.engine import standing
-from tests.sync.conftest import sync
+from localstored.remotes.memory import MemoryRemote
+from tests.sync.conftest import sync, sync_with
 from tests.sync.makers import NOW_US, Log, Project, frame, make_project, synced_bytes
 
 if TYPE_CHECKING:
@@ -110,6 +114,48 @@ def test_asking_changes_nothing_for_the_next_sync(home: Path) -> None:
     before = stand(home)
     assert sync(home).projects[0].pushed == before.behind_items
     assert stand(home).behind_items == 0
+
+
+def test_whoever_asks_does_not_wait_for_a_sync_that_writes_to_the_catalog(home: Path) -> None:
+    project = make_project(home)
+    project.run()
+    sync(home)
+    project.run()
+    with contextlib.closing(
+        sqlite3.connect(home / f"projects/{project.id}/local/catalog.db")
+    ) as db:
+        db.execute("begin immediate")
+        db.execute("delete from parts")
+        assert stand(home).behind_items > 0
+        db.rollback()
+    assert sync(home).ok
+    assert stand(home).behind_items == 0
+
+
+class Slow(MemoryRemote):
+    """Takes its second object only when somebody else could write to the catalog meanwhile."""
+
+    def __init__(self, catalog: Path) -> None:
+        super().__init__()
+        self.catalog, self.asked = catalog, 0
+
+    def create(self, name: str, data: bytes) -> None:
+        """As a remote does, for as long as that takes."""
+        self.asked += "/objects/" in name
+        if "/objects/" in name and self.asked == 2:
+            with contextlib.closing(sqlite3.connect(self.catalog, timeout=10)) as db:
+                db.execute("begin immediate")
+        super().create(name, data)
+
+
+def test_while_a_file_takes_its_time_the_catalog_is_free(home: Path) -> None:
+    project = make_project(home)
+    log = Log(project, secrets.token_hex(16), DataClass.MEDIA)
+    for _ in range(3):
+        log.ref(project.object(DataClass.MEDIA))
+    remote = Slow(home / f"projects/{project.id}/local/catalog.db")
+    report = sync_with(home, remote, clock=lambda: time.time_ns() // 1000)
+    assert (report.ok, remote.asked) == (True, 3), report
 
 
 def test_a_part_of_another_project_says_nothing(home: Path) -> None:

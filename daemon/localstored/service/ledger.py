@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from localstored.report import SyncReport
     from localstored.service.desk import Desk
 
-TELL_S: Final = 60.0  # many small syncs of a live run are one entry of the history
+TELL_S: Final = 60.0  # small syncs of a live run are one entry of the history, after the first
 _MAX_NOTES_TOLD: Final = 20
+_POLICY: Final = "policy"  # stands in a note in a file's place
 
 
 @dataclass(slots=True)
@@ -66,8 +67,8 @@ class Ledger:
 
     def __init__(self, entry: RemoteEntry, desk: Desk) -> None:
         self._entry, self._desk = entry, desk
-        self._tally, self._since_us = Tally(), desk.clock()
-        self._opened = desk.monotonic()
+        self._tally, self._took_us = Tally(), 0
+        self._told_s = desk.monotonic() - TELL_S
 
     def went_through(self, report: SyncReport, *, took_us: int, loud: bool, by: str) -> None:
         """A sync came to its end, if not with every file.
@@ -76,6 +77,8 @@ class Ledger:
             took_us: how long it took. loud: worth a line and an entry of its own.
         """
         desk, id_, one = self._desk, self._entry.id, Tally.of(report)
+        if loud:
+            self.write()  # what went before has an entry of its own
         self._count(one, took_us)
         now_us = desk.clock()
         desk.state.add(
@@ -94,7 +97,7 @@ class Ledger:
             say("sync", remote=id_, **_numbers(one), seconds=took_us / 1e6)
         for line in notes_of(report)[:_MAX_NOTES_TOLD]:
             desk.journal.on_change(f"note {id_} {line[:80]}", Level.WARNING, "sync", note=line)
-        if loud:
+        if loud or self.due_s == 0.0:
             self.write(by)
 
     def failed(
@@ -126,24 +129,28 @@ class Ledger:
 
     @property
     def due_s(self) -> float | None:
-        """Seconds until what was moved in small pieces wants to be written down; None: never."""
+        """Seconds until what was moved in small pieces wants to be written down; None: never.
+
+        The first of them at once, what follows within a minute together.
+        """
         if not self._tally.moved:
             return None
-        return max(0.0, self._opened + TELL_S - self._desk.monotonic())
+        return max(0.0, self._told_s + TELL_S - self._desk.monotonic())
 
     def write(self, by: str = "service", error: str | None = None) -> None:
         """One entry of the history for all that was moved since the last one."""
         tally, self._tally = self._tally, Tally()
+        took_us, self._took_us = self._took_us, 0
         if not tally.moved and error is None:
             return
-        now_us = self._desk.clock()
+        self._told_s = self._desk.monotonic()
         self._desk.state.remember(
             {
-                "time_us": now_us,
+                "time_us": self._desk.clock(),
                 "remote": self._entry.name,
                 "remote_id": self._entry.id,
                 "by": by,
-                "seconds": round(max(0, now_us - self._since_us) / 1e6, 3),
+                "seconds": round(took_us / 1e6, 3),
                 **_numbers(tally),
                 "held": tally.held,
                 "trouble": tally.trouble,
@@ -152,10 +159,9 @@ class Ledger:
         )
 
     def _count(self, one: Tally, took_us: int) -> None:
-        if not self._tally.moved:
-            self._opened = self._desk.monotonic()
-            self._since_us = self._desk.clock() - took_us
         self._tally.add(one)
+        if one.moved:
+            self._took_us += took_us
 
 
 def _numbers(tally: Tally) -> dict[str, int]:
@@ -174,10 +180,13 @@ def notes_of(report: SyncReport) -> list[str]:
     for project in report.projects:
         for what in ("refused", "damaged", "errors"):
             notes = getattr(project, what)
-            lines += [f"{project.project[:16]} {what}: {note}" for note in notes]
+            # The same files are about all projects, and a person knows them by their names.
+            lines += [note.reason for note in notes if note.name == _POLICY]
+            head = f"{project.project[:16]} {what}"
+            lines += [f"{head}: {note}" for note in notes if note.name != _POLICY]
         if project.lost:
             lines.append(f"{project.project[:16]} was set back: {len(project.lost)} links missing")
-    return lines
+    return list(dict.fromkeys(lines))
 
 
 def _worst(report: SyncReport) -> Trouble | None:
@@ -186,4 +195,6 @@ def _worst(report: SyncReport) -> Trouble | None:
     if not notes:
         return None
     more = f" and {len(notes) - 1} more" if len(notes) > 1 else ""
-    return Trouble(f"{notes[0]}{more}", "`localstore sync now` names all", permanent=False)
+    broken = any(note.name == _POLICY for project in report.projects for note in project.errors)
+    hint = "`localstore policy edit` mends it" if broken else "`localstore sync now` names all"
+    return Trouble(f"{notes[0]}{more}", hint, permanent=False)
