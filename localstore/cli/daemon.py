@@ -13,12 +13,16 @@ from localstore.cli.daemon_managers import manager_of
 from localstore.cli.daemon_units import system_unit
 from localstore.cli.ls import local_minute
 from localstore.cli.terminal import inert
+from localstore.control import NotAnswering
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from localstore.cli.daemon_managers import Manager
+
 _US: Final = 1_000_000
 _NOT_RUNNING: Final = 3
+_AT_BOOT: Final = "@reboot localstore daemon start"
 
 SYSTEM_STEPS: Final = """\
 An administrator does this once for a machine (the unit is printed to stdout):
@@ -52,24 +56,33 @@ def install(system: bool) -> None:
     from localstore.durable import make_folder
 
     make_folder(store.home())
+    before = running_pid()
     manager = manager_of(store.home(), installing=True)
     manager.install()
-    terminal.note(manager.describe())
+    _say_running(manager, before)
+    if manager.ends_with_machine:
+        terminal.note("it ends with this machine; to have it again, `crontab -e`: " + _AT_BOOT)
 
 
 @daemon.command(epilog=exit_status(0, 1, 66, 78))
 def start() -> None:
     """Start it, and wait until it answers."""
+    before = running_pid()
     manager = manager_of(store.home())
     manager.start()
-    terminal.note(manager.describe())
+    _say_running(manager, before)
+    if manager.ends_with_machine and before is None:
+        terminal.note(
+            "it ends with this machine: `localstore daemon install` says how it comes back"
+        )
 
 
 @daemon.command(short_help="Stop it.", epilog=exit_status(0, 1, 66))
 def stop() -> None:
     """Stop it; what is under way is taken up where it stopped. Nothing is wrong if it ran not."""
+    before = running_pid()
     manager_of(store.home()).stop()
-    terminal.note("the daemon does not run")
+    terminal.note("the daemon did not run" if before is None else f"stopped, process {before}")
 
 
 @daemon.command(short_help="Stop and start it.", epilog=exit_status(0, 1, 66, 78))
@@ -78,7 +91,7 @@ def restart() -> None:
     manager = manager_of(store.home())
     manager.stop()
     manager.start()
-    terminal.note(manager.describe())
+    _say_running(manager, None)
 
 
 @daemon.command(short_help="Say whether it runs.", epilog=exit_status(0, 3, 69))
@@ -118,7 +131,25 @@ def uninstall() -> None:
     terminal.note("the daemon is not installed here any more")
 
 
+def _say_running(manager: Manager, before: int | None) -> None:
+    """That it runs, since when, and who keeps it running."""
+    pid = running_pid()
+    already = " already" if pid is not None and pid == before else ""
+    kept = "" if manager.ends_with_machine else f"; {manager.describe()}"
+    terminal.note(f"the daemon runs{already}, process {pid}{kept}")
+
+
 # ------------------------------------------------------------------ what runs
+def running_pid() -> int | None:
+    """The process of this home's daemon; None where none runs, 0 where one does not answer."""
+    try:
+        facts = running_facts()
+    except NotAnswering:
+        return 0
+    pid = (facts or {}).get("pid")
+    return pid if isinstance(pid, int) else None
+
+
 def running_facts() -> dict[str, Any] | None:
     """What the daemon of this home says of itself; None where none answers."""
     from localstore.control import connect

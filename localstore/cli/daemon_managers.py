@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -31,11 +32,16 @@ from localstore.errors import LocalStoreError, NotFound
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_LIBRARIES: Final = ("apscheduler", "watchdog", "httpx", "obstore")
 _SYSTEMCTL_TIMEOUT_S: Final = 180.0  # a start waits for READY, at most for TimeoutStartSec
 
 
 class Manager(Protocol):
     """Keeps the service of one home running."""
+
+    @property
+    def ends_with_machine(self) -> bool:
+        """Whether the service is gone after a reboot."""
 
     def describe(self) -> str:
         """What it is and in which state, for a person."""
@@ -64,14 +70,16 @@ def command() -> list[str]:
     """How the service is started: the command beside this Python, else the one in PATH.
 
     Raises:
-        NotFound: it is not installed.
+        NotFound: it is not installed, or its libraries are not.
     """
+    hint = "pip install 'localstore[daemon]'"
     beside = Path(sys.executable).with_name("localstored")
+    lacking = [name for name in _LIBRARIES if beside.exists() and find_spec(name) is None]
+    if lacking:
+        raise NotFound(f"the daemon lacks what it is made with: {', '.join(lacking)}", hint=hint)
     found = str(beside) if beside.exists() else shutil.which("localstored")
     if found is None:
-        raise NotFound(
-            "the command localstored is not here", hint="pip install 'localstore[daemon]'"
-        )
+        raise NotFound("the command localstored is not here", hint=hint)
     return [found]
 
 
@@ -103,6 +111,11 @@ class Systemd:
     """A unit of the user's own systemd."""
 
     home: Path
+
+    @property
+    def ends_with_machine(self) -> bool:
+        """Whether the service is gone after a reboot: no."""
+        return False
 
     @property
     def unit(self) -> str:
@@ -204,6 +217,11 @@ class Launchd:
     """A launch agent of macOS."""
 
     home: Path
+
+    @property
+    def ends_with_machine(self) -> bool:
+        """Whether the service is gone after a reboot: no."""
+        return False
 
     @property
     def file(self) -> Path:

@@ -96,6 +96,11 @@ class Plain:
                 return Known(pid, host)
         return None
 
+    @property
+    def ends_with_machine(self) -> bool:
+        """Whether the service is gone after a reboot: yes."""
+        return True
+
     def describe(self) -> str:
         """Which process, on which machine."""
         known = self.known()
@@ -110,10 +115,9 @@ class Plain:
         self.start()
 
     def uninstall(self) -> None:
-        """Stop it, and forget its files."""
+        """Stop it, and forget its process; what it said stays, for who asks later."""
         self.stop()
         self.pid_file.unlink(missing_ok=True)
-        self.log_file.unlink(missing_ok=True)
 
     def start(self) -> None:
         """Start it, and wait until it answers.

@@ -91,6 +91,44 @@ def test_a_restart_is_another_process_and_uninstall_leaves_the_home(home: Path) 
     assert (home / "remotes.toml").exists()
 
 
+def test_each_command_says_what_became_of_the_daemon(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCALSTORE_QUIET", "0")
+    assert "the daemon did not run" in call("daemon", "stop").err
+    installed = call("daemon", "install").err
+    pid = facts()["pid"]
+    assert f"the daemon runs, process {pid}\n" in installed
+    assert "it ends with this machine" in installed
+    assert "@reboot localstore daemon start" in installed
+    assert f"the daemon runs already, process {pid}\n" in call("daemon", "start").err
+    again = call("daemon", "restart").err
+    later = facts()["pid"]
+    assert f"the daemon runs, process {later}\n" in again
+    assert f"stopped, process {later}\n" in call("daemon", "stop").err
+    assert "it ends with this machine" in call("daemon", "start").err
+
+
+def test_uninstalling_keeps_what_it_said(home: Path) -> None:
+    call("daemon", "install")
+    log = home / "state" / "daemon.log"
+    said = log.read_text()
+    assert said
+    assert call("daemon", "uninstall").code == 0
+    assert log.read_text().startswith(said)
+
+
+def test_without_its_libraries_it_is_not_started_and_says_what_to_install(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("localstore.cli.daemon_managers._LIBRARIES", ("no_such_library",))
+    outcome = call("daemon", "start")
+    assert outcome.code == 66
+    assert "no_such_library" in outcome.err
+    assert "pip install 'localstore[daemon]'" in outcome.err
+    assert not (home / "state" / "daemon.json").exists()
+
+
 def test_sync_now_goes_through_the_daemon_and_without_it_after_its_death(
     home: Path, stick: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

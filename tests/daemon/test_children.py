@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from localstore import settings
-from localstored.service.children import AFTER_BROKEN_S, AFTER_KEYLESS_S, Child
+from localstored.service.children import AFTER_BROKEN_S, AFTER_KEYLESS_S, READY_S, Child
 from tests.daemon.conftest import FakeClock, Said, wait_until
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def test_it_runs_while_its_file_is_there(nursery: Nursery, home: Path) -> None:
     nursery.child.tick()
     wait_until((home / "started").exists)
     nursery.file.unlink()
+    nursery.clock.now += READY_S
     nursery.child.tick()
     nursery.until_ended()
     nursery.clock.now += 1000
@@ -100,9 +101,25 @@ def test_it_is_told_when_its_file_changed(nursery: Nursery, home: Path) -> None:
     nursery.file.touch()
     nursery.child.tick()
     wait_until((home / "started").exists)
+    nursery.clock.now += READY_S
     nursery.file.write_text("x")
     nursery.child.tick()
     wait_until((home / "reloaded").exists)
+
+
+def test_a_change_while_it_starts_does_not_kill_it(nursery: Nursery, home: Path) -> None:
+    """Python listens to no signal in its first moments, and one ends it."""
+    nursery.file.touch()
+    nursery.child.tick()
+    pid = nursery.child.facts.pid
+    nursery.file.write_text("x")
+    nursery.child.tick()
+    wait_until((home / "started").exists)
+    assert not (home / "reloaded").exists()
+    nursery.clock.now += READY_S
+    nursery.child.tick()
+    wait_until((home / "reloaded").exists)
+    assert (nursery.child.facts.pid, nursery.child.restarts) == (pid, 0)
 
 
 def _ticked(nursery: Nursery) -> bool:

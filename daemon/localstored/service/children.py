@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from localstored.service.journal import Journal
 
 TERM_S: Final = 4.0
+READY_S: Final = 2.0  # before, it may not listen to signals yet, and would die of one
 STABLE_S: Final = 60.0  # who lived so long gets a new series of attempts
 AFTER_KEYLESS_S: Final = 600.0
 AFTER_TAKEN_S: Final = 30.0
@@ -67,6 +68,7 @@ class Child:
         self._seen: list[tuple[int, int, int] | None] = []
         self._not_before = self._started_at = 0.0
         self._failures = self.restarts = 0
+        self._untold = False
 
     @property
     def facts(self) -> ChildFacts:
@@ -84,9 +86,9 @@ class Child:
             code = self._process.poll()
             if code is not None:
                 self._note_end(code, now)
-            elif changed:
-                with contextlib.suppress(OSError):
-                    self._process.send_signal(signal.SIGHUP if wanted else signal.SIGTERM)
+            else:
+                self._untold |= changed
+                self._tell(signal.SIGHUP if wanted else signal.SIGTERM, now)
         elif changed:
             self._not_before, self._failures = now, 0
         if self._process is None and wanted and now >= self._not_before:
@@ -111,6 +113,13 @@ class Child:
         self._process = None
 
     # -------------------------------------------------------------- steps
+    def _tell(self, number: signal.Signals, now: float) -> None:
+        """Tell of what changed, as soon as it listens."""
+        if self._untold and self._process is not None and now - self._started_at >= READY_S:
+            self._untold = False
+            with contextlib.suppress(OSError):
+                self._process.send_signal(number)
+
     def _start(self, now: float) -> None:
         try:
             self._process = subprocess.Popen(
@@ -124,7 +133,7 @@ class Child:
             self._wait(now)
             self._journal.warning("child", name=self.name, problem=error.strerror)
             return
-        self._started_at = now
+        self._started_at, self._untold = now, False
         self._journal.info("child", name=self.name, pid=self._process.pid)
 
     def _note_end(self, code: int, now: float) -> None:
