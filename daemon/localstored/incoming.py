@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from localstored.remotes.base import Remote
 
 _STALE_S: Final = 86_400.0
+_KEPT_BYTES: Final = 512 * 1024 * 1024  # and no more than this share of a small disk
+_KEPT_SHARE: Final = 50
 _FRAMED: Final = frozenset({FileKind.LOG, FileKind.FORK, FileKind.TAIL_COPY})
 
 
@@ -108,13 +110,13 @@ class Incoming:
         asked: Callable[[], None],
     ) -> int:
         """Bytes `start` to `size` of `source` into a file, checked as they come."""
-        self._check_room(size - start)
         with_header = file.kind in (FileKind.LOG, FileKind.FORK) and start == 0
         check = FrameCheck(file, self._paths.id, with_header=with_header)
         name = self.remote_name(source)
         with landing.open("r+b", buffering=0) as out:
             for offset in range(start, size, MAX_PIECE_BYTES):
                 asked()
+                self._check_room(size - offset)  # others fetch at the same time
                 length = min(MAX_PIECE_BYTES, size - offset)
                 piece = read_exactly(self._remote, name, offset, length)
                 write_all(out.fileno(), piece, offset - start)
@@ -128,13 +130,18 @@ class Incoming:
     def _check_room(self, wanted: int) -> None:
         """Not even the attempt to fill the disk: a run may be writing to it.
 
+        A remote can name objects of its own in the end of a log that nobody has signed yet.
+
         Raises:
-            StoreError: fewer bytes are free than the remote claims to have.
+            StoreError: the disk has no room for it, besides what is kept for runs.
         """
         facts = os.statvfs(self._folder)
         free = facts.f_bavail * facts.f_frsize
-        if wanted > free:
-            raise StoreError(f"{wanted} bytes wanted, the disk has {free} left")
+        kept = min(_KEPT_BYTES, facts.f_blocks * facts.f_frsize // _KEPT_SHARE)
+        if wanted > free - kept:
+            raise StoreError(
+                f"{wanted} bytes wanted, the disk has {free} left, of which {kept} are for runs"
+            )
 
     # -------------------------------------------------------------- logs that grow
     def append(

@@ -1,0 +1,64 @@
+"""Remotes that want more of a machine than they may have."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import TYPE_CHECKING
+
+from localstore import crypto
+from localstore.format import segment, spec
+from localstore.format.spec import DataClass
+from localstored.remotes.memory import MemoryRemote
+from tests.sync.conftest import sync_with
+from tests.sync.makers import make_project
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+DISK_BYTES = 64 * 1024 * 1024
+KEPT_BYTES = DISK_BYTES // 50
+JUNK_BYTES = 400_000
+
+
+def test_objects_that_a_remote_names_itself_do_not_take_the_room_of_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of a log that no head covers may be anybody's, and names what is to be pulled."""
+    home, remote = tmp_path / "home", MemoryRemote()
+    project = make_project(home)
+    subject = project.run()
+    log = project.log(subject, DataClass.ARTIFACTS)
+    assert sync_with(home, remote).ok
+    planted = [_plant(remote, project.id) for _ in range(8)]
+    name = f"projects/{project.id}/runs/{subject}/{log.name}"
+    remote.append(name, log.stat().st_size, segment.encode_ref(planted, 3))
+
+    ask = os.statvfs
+    free = [KEPT_BYTES + 3 * JUNK_BYTES]
+
+    def small(path: str) -> os.statvfs_result:
+        facts = list(ask(path))
+        taken = sum(file.stat().st_size for file in project.paths.objects.rglob("*"))
+        facts[0] = facts[1] = 1
+        facts[2], facts[3] = DISK_BYTES, free[0]
+        facts[4] = max(0, free[0] - taken)
+        return os.statvfs_result(facts)
+
+    monkeypatch.setattr(os, "statvfs", small)
+    report = sync_with(home, remote, relist=True)
+    taken = sum(one.stat().st_size for one in project.paths.objects.rglob("*") if one.is_file())
+    assert 0 < taken <= 3 * JUNK_BYTES
+    notes = [note.reason for note in report.projects[0].errors]
+    assert notes
+    assert all("are for runs" in note for note in notes)
+
+
+def _plant(remote: MemoryRemote, project: str) -> bytes:
+    head = bytes([spec.FORMAT_VERSION, spec.SUITE, DataClass.ARTIFACTS, 0])
+    content = spec.OBJECT_MAGIC + head + secrets.token_bytes(JUNK_BYTES - 8)
+    name = crypto.sha256(content)
+    remote.create(f"projects/{project}/objects/{name.hex()[:2]}/{name.hex()}", content)
+    return name
