@@ -15,6 +15,7 @@ import click
 
 from localstore import settings
 from localstore.control import socket_path
+from localstore.ending import run_program
 from localstore.errors import LocalStoreError, RemoteError
 from localstored.front import sync_now
 from localstored.remotes.base import Stopped
@@ -178,3 +179,8 @@ def main() -> None:
         if problem.hint:
             click.echo(f"localstored: hint: {problem.hint}", err=True)
         sys.exit(problem.exit_code)
+
+
+def program() -> None:
+    """The program `localstored`."""
+    run_program(main)

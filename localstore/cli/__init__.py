@@ -12,6 +12,7 @@ import click
 
 import localstore
 from localstore.cli import terminal
+from localstore.ending import run_program
 from localstore.errors import LocalStoreError
 
 if TYPE_CHECKING:
@@ -202,3 +203,8 @@ def main(home: str | Path | None, quiet: bool) -> None:
         os.environ["LOCALSTORE_HOME"] = os.fspath(home)
     if quiet:
         os.environ["LOCALSTORE_QUIET"] = "1"
+
+
+def program() -> None:
+    """The program `localstore`."""
+    run_program(main)

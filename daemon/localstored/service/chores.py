@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from localstore import trust
+from localstore.ending import run_program
 from localstore.errors import Damaged, LocalStoreError
 from localstore.layout import HomePaths
 from localstore.remotes import read_remotes
@@ -118,9 +119,14 @@ def _answer(values: dict[str, Any]) -> None:
     click.echo(json.dumps(values))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """The program that the service starts."""
     try:
         chores(prog_name="localstored-chores")
     except LocalStoreError as problem:
         click.echo(f"localstored: error: {problem}", err=True)
         sys.exit(problem.exit_code)
+
+
+if __name__ == "__main__":
+    run_program(main)
