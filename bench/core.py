@@ -233,7 +233,8 @@ class Bench:
         if not in_time:
             raise RuntimeError(f"{_short(words)}: still running after {timeout_s:.0f} s")
         if usage.code != 0:
-            raise RuntimeError(f"{_short(words)}: {(output + said)[-_SAID_CHARACTERS:]}")
+            said = (output + said)[-_SAID_CHARACTERS:]
+            raise RuntimeError(f"{_short(words)}: exit status {usage.code}: {said}")
         return Spent(wall_s, max(peak.mb, usage.largest_mb), output)
 
     def localstore(self, home: Path, *words: str, timeout_s: float = _TIMEOUT_S) -> Spent:

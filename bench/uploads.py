@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _MIB: Final = 1 << 20
 _FILES: Final = 8  # of the noise
 _RUNS: Final = 10  # times the runs that are logged one by one elsewhere
-_CUTS: Final = 100
+_CUTS: Final = 100  # of a gibibyte
 _PIECE_MB: Final = 4 * _MIB / 1e6
 _LONG_S: Final = 1200.0
 _WORDS: Final = "the bench's, and nobody else's"
@@ -160,17 +160,20 @@ def _backup(bench: Bench, source: Path, endpoint: str) -> Spent:
 def _bench_cuts(bench: Bench, kept: Kept) -> None:
     """One connection breaks at a random byte, or all of them; what was sent and hashed for it."""
     size_mb = kept.objects_bytes / 1e6
-    label, most = f"{size_mb:,.0f} MB to S3, cut {_CUTS} times", size_mb + _CUTS * _PIECE_MB
+    cuts = max(1, round(_CUTS * bench.size.artifact))
+    label, most = f"{size_mb:,.0f} MB to S3, cut {cuts} times", size_mb + cuts * _PIECE_MB
     for everything, which in ((False, "one connection"), (True, "all connections")):
         sent = bench.add(Row(f"{label}, {which}, bytes sent", "MB", f"{most:,.0f}"))
-        hashed = bench.add(Row(f"{label}, {which}, bytes hashed", "MB", f"{size_mb:,.0f}"))
+        hashed = bench.add(
+            Row(f"{label}, {which}, bytes hashed (SHA-256)", "MB", f"{size_mb:,.0f}")
+        )
         with _cut(bench, kept, everything=everything) as (server, line):
             _connect(bench, kept.home, server)
             _move(kept.home, server, line.endpoint)
             found = ask_module(bench, "bench.workers.hashing", kept.home)
             say(f"{line.cuts} cuts: {found}")
             sent.values[OURS] = line.sent / 1e6
-            hashed.values[OURS] = max(found["hashed"].values()) / 1e6
+            hashed.values[OURS] = found["hashed"]["sha256"] / 1e6
         with _cut(bench, kept, everything=everything) as (_, line):
             copy = partial(_patient_copy, bench, kept.sealed, line.endpoint)
             if bench.attempt("rclone", label, copy):
@@ -181,8 +184,8 @@ def _bench_cuts(bench: Bench, kept: Kept) -> None:
 def _cut(bench: Bench, kept: Kept, *, everything: bool) -> Iterator[tuple[str, Line]]:
     """A server with an empty bucket, and a line to it that is cut."""
     with s3_server(bench.scratch / "server") as server:
-        size = kept.objects_bytes
-        with cut_line(server, size, _CUTS, everything=everything) as line:
+        size, cuts = kept.objects_bytes, max(1, round(_CUTS * bench.size.artifact))
+        with cut_line(server, size, cuts, everything=everything) as line:
             yield server, line
 
 
