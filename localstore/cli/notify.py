@@ -8,6 +8,7 @@ import click
 
 from localstore.cli import exit_status, terminal
 from localstore.cli.context import home_paths
+from localstore.cli.ls import local_minute
 from localstore.cli.terminal import inert
 from localstore.cli.watch import seconds
 from localstore.errors import KeyUnavailable, NotFound, UsageError
@@ -95,19 +96,35 @@ def _target(kind: str, target: tuple[str, ...]) -> dict[str, Any]:
 @notify.command(short_help="List the notifiers.", epilog=exit_status(0, 78))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def ls(*, as_json: bool) -> None:
-    """List the notifiers. Addresses of webhooks are shown as far as their host."""
+    """List the notifiers, and which of them do not get through.
+
+    Addresses of webhooks are shown as far as their host.
+    """
+    from localstore.notify.loop import STATE_FILE
     from localstore.notify.notifiers import read_notifiers
+    from localstore.notify.told import Told
 
     found = list(read_notifiers(home_paths()).values())
+    told = Told(home_paths().root / STATE_FILE)
+    unsent = {one.name: told.unsent(one.id) for one in found}
     if as_json:
-        terminal.say_json([_document(one) for one in found])
+        terminal.say_json([{**_document(one), **_trouble(unsent[one.name])} for one in found])
         return
     rows = [
         [inert(one.name), one.kind, inert(_where(one)), ",".join(one.on), ",".join(one.tell)]
         for one in found
     ]
     if rows:
-        click.echo(terminal.columns(rows))
+        click.echo(terminal.columns([["NAME", "KIND", "WHERE", "ON", "SENDS"], *rows]))
+    for name, trouble in unsent.items():
+        if trouble is not None:
+            when = local_minute(trouble[0] / 1e6)
+            terminal.warning(f"{name} does not get through since {when}: {trouble[1]}")
+
+
+def _trouble(unsent: tuple[int, str] | None) -> dict[str, Any]:
+    since, why = unsent or (None, None)
+    return {"unsent_since_us": since, "unsent_because": why}
 
 
 def _where(one: Notifier) -> str:

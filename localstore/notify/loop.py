@@ -164,14 +164,18 @@ class Notifying:
         for part in parts:
             if self._told.sent_lately(notifier.id, now) >= notifier.at_most:
                 break
-            if not self._send(notifier, part, retry):
+            problem = self._send(notifier, part, retry)
+            if problem:
+                self._told.put_unsent(notifier.id, problem, now)
                 break
+            self._told.put_well(notifier.id)
             self._told.put(notifier.id, [event.key for event in part], now)
             self._told.save()
             sent += 1
         return sent
 
-    def _send(self, notifier: Notifier, events: list[Event], retry: _Retry) -> bool:
+    def _send(self, notifier: Notifier, events: list[Event], retry: _Retry) -> str:
+        """Send one message; why it did not go out, empty when it did."""
         try:
             self._deliver(notifier, message_of(events, notifier))
         except NotSent as problem:
@@ -184,11 +188,11 @@ class Notifying:
             retry.until_s = self._monotonic() + wait_s
             if retry.failures == 1:
                 self._say(f"notifier {notifier.name}: {problem}")
-            return False
+            return str(problem)
         if retry.failures:
             self._say(f"notifier {notifier.name}: works again")
         retry.failures = 0
-        return True
+        return ""
 
 
 def trial_of(notifier: Notifier) -> Message:

@@ -183,13 +183,17 @@ def _run(words: list[str], values: Mapping[str, str], stdin: bytes) -> None:
 def _document(message: Message) -> dict[str, Any]:
     """What machines get; `text` is what chat services show."""
     events = [dict(event) for event in message.events]
-    return {"version": 1, "text": "\n".join([message.title, *message.lines]), "events": events}
+    # The title of one event is its line.
+    text = message.title if len(events) == 1 else "\n".join([message.title, *message.lines])
+    return {"version": 1, "text": text, "events": events}
 
 
 # ------------------------------------------------------------------ webhook
 def _webhook(notifier: Notifier, message: Message) -> None:
-    import httpx
-
+    try:
+        import httpx
+    except ImportError:
+        raise NotSent("no library for http here", hint="install localstore[daemon]") from None
     url = secret(notifier.url) if is_reference(notifier.url) else notifier.url
     headers = {"User-Agent": "localstore"}
     if notifier.token:

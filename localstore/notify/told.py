@@ -1,6 +1,7 @@
 """What was told already, so that nothing is told twice: `notify.state` in the home.
 
-Opaque keys and times, nothing else. A cache: without it, what happened lately is told once more.
+Opaque keys, times, and why a message did not go out; no name of a run. A cache: without it, what
+happened lately is told once more.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Told:
         self._sent = {name: _list(one) for name, one in _tables(found, "sent").items()}
         self._alive = _times(found.get("alive"))
         self._failing = _times(found.get("failing"))
+        self._unsent = _texts(found.get("unsent"))
         self._changed = False
 
     # -------------------------------------------------------------- runs and remotes
@@ -67,6 +69,20 @@ class Told:
         self._sent.setdefault(notifier, []).append(now_us)
         self._changed = True
 
+    def put_unsent(self, notifier: str, why: str, now_us: int) -> None:
+        """Messages of a notifier do not go out; the first time counts until one does."""
+        since = self._unsent.get(notifier, (now_us, ""))[0]
+        self._changed |= self._unsent.get(notifier) != (since, why)
+        self._unsent[notifier] = (since, why)
+
+    def put_well(self, notifier: str) -> None:
+        """A message of a notifier went out."""
+        self._changed |= self._unsent.pop(notifier, None) is not None
+
+    def unsent(self, notifier: str) -> tuple[int, str] | None:
+        """Since when (Unix µs) and why messages of a notifier do not go out; None: they do."""
+        return self._unsent.get(notifier)
+
     def sent_lately(self, notifier: str, now_us: int) -> int:
         """How many messages went out in the hour around `now_us`, whatever clocks did since."""
         lately = [at for at in self._sent.get(notifier, []) if abs(now_us - at) < _HOUR_US]
@@ -80,6 +96,7 @@ class Told:
         """
         self._told = {name: one for name, one in self._told.items() if name in notifiers}
         self._sent = {name: one for name, one in self._sent.items() if name in notifiers}
+        self._unsent = {name: one for name, one in self._unsent.items() if name in notifiers}
         for times in (*self._told.values(), self._alive):
             for key in list(times)[: max(0, len(times) - _MOST)]:
                 del times[key]
@@ -94,6 +111,7 @@ class Told:
             "sent": self._sent,
             "alive": self._alive,
             "failing": self._failing,
+            "unsent": self._unsent,
         }
         try:
             durable.replace_file(self._path, json.dumps(body).encode())
@@ -119,6 +137,15 @@ def _tables(found: dict[str, Any], name: str) -> dict[str, Any]:
 def _times(table: object) -> dict[str, int]:
     items = table.items() if isinstance(table, dict) else ()
     return {key: at for key, at in items if type(at) is int}
+
+
+def _texts(table: object) -> dict[str, tuple[int, str]]:
+    found: dict[str, tuple[int, str]] = {}
+    for key, one in table.items() if isinstance(table, dict) else ():
+        match one:
+            case [int(at), str(text)]:
+                found[key] = at, text
+    return found
 
 
 def _list(items: object) -> list[int]:

@@ -12,6 +12,7 @@ import stat as stat_module
 import sys
 import threading
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from localstore import settings
@@ -29,15 +30,28 @@ if TYPE_CHECKING:
     from localstore.settings import Settings
 
 DONE: Final = 0
-_WARNING: Final = 4  # levels of sd-daemon
+_WARNING: Final = 4  # a level of sd-daemon
 _STOP_WAIT_S: Final = 2.0
 
 
-def journal(level: int, message: str) -> None:
-    """One line to stderr, with its level as journald reads it."""
-    if sys.stderr is not None:
-        sys.stderr.write(f"<{level}>watching: {message}\n")
-        sys.stderr.flush()
+def journal(message: str) -> None:
+    """One line to stderr: with a level where journald reads it, elsewhere with the time."""
+    if sys.stderr is None:
+        return
+    if _to_journal():
+        line = f"<{_WARNING}>watching: {message}"
+    else:
+        line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} warning watching: {message}"
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def _to_journal() -> bool:
+    """Whether stderr is a socket, as journald's is; a log is a file, a terminal a device."""
+    try:
+        return stat_module.S_ISSOCK(os.fstat(2).st_mode)
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -280,7 +294,7 @@ class Worker:
         )
 
     def _tell(self, watch: str, plain: str, _full: str) -> None:
-        journal(_WARNING, f"watch {watch}: {plain}")
+        journal(f"watch {watch}: {plain}")
 
     def _bad_setting(self, error: LocalStoreError, *, fatal: bool) -> None:
         if fatal:
@@ -292,7 +306,7 @@ class Worker:
             if len(self._told) > 1_000:
                 self._told.clear()
             self._told.add(message)
-            journal(_WARNING, message)
+            journal(message)
 
 
 def main(home: Path, *, worker: bool) -> int:
@@ -309,5 +323,5 @@ def main(home: Path, *, worker: bool) -> int:
         return Worker(HomePaths(home), stop).run()
     except LocalStoreError as error:
         known = isinstance(error, KeyUnavailable | BadSetting | AlreadyExists)
-        journal(_WARNING, type(error).__name__ if not known else f"{type(error).__name__}: stopped")
+        journal(type(error).__name__ if not known else f"{type(error).__name__}: stopped")
         return error.exit_code

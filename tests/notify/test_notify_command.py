@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,7 +31,7 @@ def test_what_is_added_says_what_it_sends_and_is_listed_without_secrets(home: Ho
     assert one == {
         "name": "chat", "kind": "webhook", "where": "https://example.org", "at_most": 20,
         "on": ["finished", "crashed"], "tell": ["path", "state", "name"], "silent_min": 120,
-        "sync_min": 60,
+        "sync_min": 60, "unsent_since_us": None, "unsent_because": None,
     }  # fmt: skip
     assert call("notify", "add", "chat", "desktop").code == 73
     assert call("notify", "rm", "chat").code == 0
@@ -60,6 +61,42 @@ def test_a_test_message_goes_out_now(home: HomePaths, sink: Sink) -> None:
     done = call("notify", "test", "chat")
     assert (done.code, "the webhook answers 500" in done.err) == (69, True)
     assert call("notify", "test", "nobody").code == 66
+
+
+def test_one_event_is_said_once(home: HomePaths, sink: Sink, make_run: Any) -> None:
+    call("notify", "add", "chat", "webhook", sink.url)
+    call("notify", "test", "chat")
+    path = make_run("good")
+    assert call("notify", "run", "--once").code == 0
+    assert [one.body["text"] for one in sink.got] == [
+        "localstore: this is a test of the notifier chat",
+        f"localstore: run {path} finished",
+    ]
+
+
+def test_a_notifier_that_does_not_get_through_is_named_in_the_list(
+    home: HomePaths, sink: Sink, make_run: Any
+) -> None:
+    call("notify", "add", "chat", "webhook", sink.url)
+    make_run("good")
+    sink.answers = [(500, {})]
+    call("notify", "run", "--once")
+    listed = call("notify", "ls")
+    assert "chat does not get through since" in listed.err
+    assert "the webhook answers 500" in listed.err
+    assert json.loads(call("notify", "ls", "--json").out)[0]["unsent_because"]
+    call("notify", "run", "--once")
+    assert call("notify", "ls").err == ""
+
+
+def test_without_the_library_a_webhook_says_what_to_install(
+    home: HomePaths, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call("notify", "add", "chat", "webhook", sink.url)
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    outcome = call("notify", "test", "chat")
+    assert outcome.code == 69
+    assert "install localstore[daemon]" in outcome.err
 
 
 def test_once_tells_what_there_is_to_tell(home: HomePaths, sink: Sink, make_run: Any) -> None:

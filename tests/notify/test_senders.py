@@ -149,7 +149,7 @@ def test_a_webhook_gets_json_and_a_token_by_reference(sink: Sink, tmp_path: Path
     assert post.headers["Authorization"] == "Bearer s3cret"
     assert post.body == {
         "version": 1,
-        "text": "localstore: run ada/digits/r1 finished\nrun ada/digits/r1 finished",
+        "text": "localstore: run ada/digits/r1 finished",
         "events": [{"path": "ada/digits/r1", "state": "finished"}],
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -164,6 +165,7 @@ def test_nothing_of_what_is_watched_stands_in_clear_in_the_home_or_in_the_journa
     _, said = worker.communicate(timeout=10)
     assert "CANARY" not in said
     assert "a name is passed over" in said
+    assert all(re.match(r"\d{4}-\d\d-\d\dT[\d:]{8}Z warning ", line) for line in said.splitlines())
     for path in bench.home.root.rglob("*"):
         assert "CANARY" not in str(path)
         if path.is_file():
