@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,11 +11,11 @@ import click
 from localstore.cli import exit_status, terminal
 from localstore.cli.context import home_paths
 from localstore.cli.terminal import inert
-from localstore.errors import NotFound, UsageError
+from localstore.errors import LocalStoreError, NotFound, UsageError
 
 if TYPE_CHECKING:
     from localstore.artifacts.model import Version
-    from localstore.errors import BadSetting, LocalStoreError
+    from localstore.errors import BadSetting
     from localstore.identity import Identity
     from localstore.watching.loop import Watching
     from localstore.watching.watches import Watch
@@ -93,8 +94,25 @@ def add(folder: str, name: str, kind: str, pattern: str, settle: str, **more: An
         complete_when=more["complete_when"],
     )
     watches.add_watch(home_paths(), _identity(make=True).home_key, made)
+    _warn_of_no_run(made)
+    terminal.note(f"{made.label()} becomes versions of {_target(made)}, by this watch:")
     click.echo(made.id)
     terminal.note("the service takes what comes; without it: localstore watch run")
+
+
+def _warn_of_no_run(one: Watch) -> None:
+    """A run may come later, or be on another machine; it may be a slip of the pen, too."""
+    from localstore.query.api import Api
+
+    if not one.run:
+        return
+    place = "/".join(filter(None, (one.entity, one.project)))
+    try:
+        Api().run(f"{place}/{one.run}")
+    except NotFound:
+        terminal.warning(f"there is no run {one.run!r} in {place} yet")
+    except LocalStoreError:
+        return  # a machine that only writes does not know
 
 
 def _place(project: str | None, run: str | None) -> tuple[str, str, str]:
@@ -114,11 +132,11 @@ def _place(project: str | None, run: str | None) -> tuple[str, str, str]:
 @watch.command(short_help="List the watched folders.", epilog=exit_status(0, 11, 78))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def ls(*, as_json: bool) -> None:
-    """List the watched folders."""
+    """List the watched folders, what was taken of each, and which of them are not there."""
     problems: list[BadSetting] = []
     found = _watches(problems)
     if as_json:
-        terminal.say_json([_document(one) for one in found])
+        terminal.say_json([{**_document(one), **_state(one)} for one in found])
     else:
         _print(found)
     for problem in problems:
@@ -128,9 +146,49 @@ def ls(*, as_json: bool) -> None:
 
 
 def _print(found: list[Watch]) -> None:
-    rows = [[one.id, inert(one.label()), inert(_target(one)), inert(_rules(one))] for one in found]
+    rows = [
+        [inert(one.label()), inert(_target(one)), *_taken(_state(one)), inert(_rules(one)), one.id]
+        for one in found
+    ]
     if rows:
-        click.echo(terminal.columns(rows))
+        titles = ["WATCHED", "ARTIFACT", "VERSIONS", "LATEST", "RULES", "ID"]
+        click.echo(terminal.columns([titles, *rows]))
+    for one in found:
+        if not os.path.isdir(one.folder):  # noqa: PTH112 - a name of any bytes
+            terminal.warning(f"{one.folder} is not there: nothing is taken of it")
+
+
+def _taken(state: dict[str, Any]) -> list[str]:
+    return (
+        ["?", "?"]
+        if state["versions"] is None
+        else [str(state["versions"]), state["latest"] or "-"]
+    )
+
+
+def _state(one: Watch) -> dict[str, Any]:
+    """How many versions this watch made that are still there, and the newest of them."""
+    from localstore import settings
+    from localstore.artifacts.reading import reader
+    from localstore.projects import Projects
+
+    there = os.path.isdir(one.folder)  # noqa: PTH112
+    made: list[Version] = []
+    try:
+        projects = Projects(home_paths(), _identity(make=False)).named(one.entity, one.project)
+        for project in projects:
+            state = reader(project, settings.load().tail_dir).read(one.name)
+            made += [v for v in state.versions if _by(v) == one.id]
+    except LocalStoreError:
+        return {"there": there, "versions": None, "latest": None}  # a machine that only writes
+    latest = max(made, key=lambda version: version.created_us, default=None)
+    return {"there": there, "versions": len(made), "latest": latest.label if latest else None}
+
+
+def _by(version: Version) -> str:
+    """The id of the watch that made a version; empty where a person or a script did."""
+    watched = version.metadata.get("watched")
+    return str(watched.get("by", "")) if isinstance(watched, dict) else ""
 
 
 def _target(one: Watch) -> str:
@@ -186,7 +244,9 @@ def _ids_of(folder: str) -> list[str]:
     return found
 
 
-@watch.command(short_help="Take what comes, until interrupted.", epilog=exit_status(0, 1, 11, 73))
+@watch.command(
+    short_help="Take what comes, until interrupted.", epilog=exit_status(0, 1, 11, 66, 73)
+)
 @click.option("--once", is_flag=True, help="Take what has come to rest, and leave.")
 def run(*, once: bool) -> None:
     """Take what comes to rest in the watched folders, in this terminal, without the service."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import localstore
 from localstore.watching import watches
 from tests.cli.conftest import COMMAND, call
 from tests.watching.conftest import Bench, until
@@ -35,6 +36,7 @@ def test_what_is_added_is_listed_and_can_be_forgotten(bench: Bench) -> None:
         "id": "", "folder": str(bench.folder), "pattern": "*.ckpt", "artifact": "net",
         "type": "model", "project": "digits", "entity": "", "run": "r1", "keep": 3,
         "settle_s": 0.1, "aliases": ["best"], "complete_when": None,
+        "there": True, "versions": 0, "latest": None,
     }  # fmt: skip
     said = call("watch", "ls").out
     assert f"{bench.folder}/checkpoint-*/" in said
@@ -44,6 +46,31 @@ def test_what_is_added_is_listed_and_can_be_forgotten(bench: Bench) -> None:
     assert call("watch", "ls").out == ""
     assert not watches.path_of(bench.home).exists()
     assert call("watch", "rm", first).code == 66
+
+
+def test_the_list_says_what_was_taken_and_what_is_not_there(bench: Bench) -> None:
+    watch = add(bench)
+    bench.put("a.ckpt", b"1")
+    call("watch", "run", "--once")
+    bench.put("b.ckpt", b"2")
+    call("watch", "run", "--once")
+    titles, row = call("watch", "ls").out.splitlines()
+    assert titles.split() == ["WATCHED", "ARTIFACT", "VERSIONS", "LATEST", "RULES", "ID"]
+    assert row.split()[:4] == [f"{bench.folder}/*", "digits/net", "2", "v1"]
+    assert row.endswith(watch)
+    for path in bench.folder.iterdir():
+        path.unlink()
+    bench.folder.rmdir()
+    assert f"{bench.folder} is not there" in call("watch", "ls").err
+
+
+def test_a_run_that_nobody_knows_is_told_when_a_watch_is_added(bench: Bench) -> None:
+    given = ("watch", "add", str(bench.folder), "--artifact", "net", "-p", "digits")
+    assert "there is no run 'nope' in digits yet" in call(*given, "--run", "nope").err
+    localstore.init(project="digits", id="r1", dir=bench.home.root).finish()
+    done = call(*given, "--run", "r1", LOCALSTORE_QUIET="")
+    assert "no run" not in done.err
+    assert f"{bench.folder}/* becomes versions of digits/net" in done.err
 
 
 def test_once_takes_what_is_at_rest_and_leaves(bench: Bench) -> None:
