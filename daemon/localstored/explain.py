@@ -6,13 +6,14 @@ Reads what is here and nothing else: no network, no key. What it says is what a 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
-from localstore import trust
+from localstore import pruned, trust
 from localstore.errors import BadSetting, Damaged, NotFound
 from localstore.format.spec import DataClass
-from localstore.layout import FileKind, HomePaths, parse_name
-from localstore.policy.rules import Stamp
+from localstore.layout import FileKind, HomePaths, object_name, parse_name
+from localstore.policy.rules import BUILT_IN, RuleRef, Stamp
 from localstore.remotes import read_remotes
 from localstore.store.references import References
 from localstored.inventory import OBJECT_HEADER_BYTES, Item, object_class
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from localstore.layout import ProjectPaths
     from localstore.remotes import RemoteEntry
 
+_PRUNED: Final = RuleRef(BUILT_IN, "", "pruned")
 _CLASS_ITEM: Final = "class:"
 _TEST_TAG: Final = "7e" * 16
 _TEST_NAME: Final = f"runs/{'00' * 16}/{'00' * 16}.log"
@@ -45,15 +47,16 @@ def explain(
 
     Args:
         project: its id.
-        items: names of files, subjects (32 hex digits), `class:media`; none: the whole project.
+        items: names of files, subjects (32 hex digits) with the contents that they refer to,
+            `class:media`; none: the whole project. Files that were pruned here count.
         remotes: names; None: all.
         conditions: or their fields, those that are missing unknown; None: as they are now.
         manual: as a sync that a person asks for, not as the service.
 
     Returns:
         Of each `item`, `kind`, `class` (empty for keys and links), `size`, `remote`, `leaves`,
-        `reason`, `rule` (`level`, `file`, `rule`), `waits`, and `there`: whether a receipt proves
-        that the remote has all of it.
+        `reason`, `rule` (`level`, `file`, `rule`), `waits`, `pruned`: whether its bytes were pruned
+        here, and `there`: whether a receipt proves that the remote has all of it.
 
     Raises:
         NotFound: no such project, remote, file or subject here.
@@ -73,7 +76,9 @@ def explain(
         for item in found:
             decision = contents.decide(item, decider)
             facts = _facts(item, decision, entry.name)
-            out.append({**facts, "there": there.get(item.name, -1) >= item.size})
+            pruned_here = item.name in contents.absent
+            is_there = there.get(item.name, -1) >= item.size
+            out.append({**facts, "pruned": pruned_here, "there": is_there})
     return out
 
 
@@ -157,6 +162,7 @@ class _Contents:
     paths: ProjectPaths
     logs: dict[str, Item]
     needed: Mapping[str, list[str]]
+    absent: dict[str, Item]
 
     def __init__(self, paths: ProjectPaths) -> None:
         self.paths = paths
@@ -174,6 +180,24 @@ class _Contents:
             self.needed = {}
         else:
             self.needed = references.needed(state, ())
+        self.absent = {item.name: item for item in self._pruned()}
+
+    def _pruned(self) -> Iterator[Item]:
+        """What its stubs say is not here any more."""
+        logs = {stub.name: stub for stub in pruned.absent_logs(self.paths)}
+        for stub in logs.values():
+            yield Item(parse_name(stub.name), stub.size, stub.data_class)
+        for id_, one in pruned.object_stubs(self.paths).items():
+            name = object_name(bytes.fromhex(id_))
+            if not self.paths.file(name).exists():
+                users = self.needed.get(id_, ())
+                known = (self.logs[user].data_class for user in users if user in self.logs)
+                gone = (logs[user].data_class for user in users if user in logs)
+                yield Item(parse_name(name), one.size, next(chain(known, gone), 0))
+
+    def _all(self) -> Iterator[str]:
+        yield from filter(_syncs, self.paths.names())
+        yield from self.absent
 
     def chosen(self, items: Sequence[str]) -> Iterator[Item]:
         """The files that were asked for, each once.
@@ -182,7 +206,7 @@ class _Contents:
             NotFound: one of them is not here.
         """
         if not items:
-            yield from (self._item(name) for name in self.paths.names() if _syncs(name))
+            yield from map(self._item, self._all())
             return
         names: dict[str, None] = {}
         for asked in items:
@@ -195,19 +219,31 @@ class _Contents:
     def _names(self, asked: str) -> Collection[str]:
         if asked.startswith(_CLASS_ITEM):
             number = {one.name.lower(): one for one in DataClass}.get(asked[len(_CLASS_ITEM) :])
-            here = filter(_syncs, self.paths.names())
-            return [name for name in here if number and self._item(name).data_class == number]
+            return [one for one in self._all() if number and self._item(one).data_class == number]
         if len(asked) == 32 and "/" not in asked:
-            return [name for name in self.paths.names() if _syncs(name) and f"/{asked}/" in name]
+            return [name for name in self._all() if f"/{asked}/" in name] + self._used_by(asked)
         try:
             file = parse_name(asked)
         except Damaged:
             return []
-        return [asked] if file.kind.syncs and self.paths.file(asked).exists() else []
+        here = asked in self.absent or self.paths.file(asked).exists()
+        return [asked] if file.kind.syncs and here else []
+
+    def _used_by(self, subject: str) -> list[str]:
+        """The contents that a subject's logs refer to, as far as they are here or were."""
+        owned = f"runs/{subject}/"
+        found = (
+            object_name(bytes.fromhex(one))
+            for one, users in self.needed.items()
+            if any(user.startswith(owned) for user in users)
+        )
+        return [one for one in found if one in self.absent or self.paths.file(one).exists()]
 
     def _item(self, name: str) -> Item:
         if name in self.logs:
             return self.logs[name]
+        if name in self.absent:
+            return self.absent[name]
         file, path = parse_name(name), self.paths.file(name)
         try:
             size = path.stat().st_size
@@ -223,6 +259,8 @@ class _Contents:
 
     def decide(self, item: Item, decider: Decider) -> Decision:
         """As a sync would."""
+        if item.name in self.absent:
+            return Held("pruned here; `localstore pull` brings it back", _PRUNED)
         if item.file.kind is not FileKind.OBJECT:
             return decider.item(item)
         names = self.needed.get(item.file.hash, ())

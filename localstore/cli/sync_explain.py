@@ -115,6 +115,8 @@ def rule_text(fact: Mapping[str, Any]) -> str:
 
 
 def _verdict(fact: Mapping[str, Any]) -> str:
+    if fact.get("pruned"):
+        return str(fact["reason"])
     if fact["leaves"]:
         return f"leaves, by {rule_text(fact)}"
     waits = _WAITS.get(str(fact.get("waits", "")), "")

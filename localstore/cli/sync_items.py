@@ -34,8 +34,8 @@ class Asked:
     Attributes:
         called: what a person said, made whole: `run ada/digits/7f3a`.
         project: its id.
-        items: as the engine names them: files, subjects (32 hex digits), `class:media`; none of
-            them: the whole project.
+        items: as the engine names them: files, subjects (32 hex digits) with their contents,
+            `class:media`; none of them: the whole project.
     """
 
     called: str
@@ -150,7 +150,8 @@ def _artifact(word: str, projects: list[str]) -> Iterator[Asked]:
         found = find(word)
     except (NotFound, UsageError, NotPermitted):
         return
-    project = found.project.paths.id
+    paths = found.project.paths
+    project = paths.id
     if project not in projects:
         return
     subject = found.project.artifact_subject(found.state.name).hex()
@@ -160,7 +161,8 @@ def _artifact(word: str, projects: list[str]) -> Iterator[Asked]:
         return
     objects = {part.object_id for entry in found.entries for part in entry.parts}
     objects |= {object_id for object_id, _ in found.version.manifests}
-    items = (subject, *sorted(map(object_name, objects)))
+    own = {name for name in paths.names() if f"/{subject}/" in name and parse_name(name).kind.syncs}
+    items = (*sorted(own), *sorted(map(object_name, objects)))
     yield Asked(called=f"artifact {found.path}", project=project, items=items)
 
 

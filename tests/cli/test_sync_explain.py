@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -95,13 +96,21 @@ def test_a_file_is_known_as_a_dry_run_names_it_and_by_its_number(run: str, home:
 
 
 def test_an_artifact_is_known_with_and_without_its_version(run: str, tmp_path: Path) -> None:
-    (tmp_path / "weights").write_bytes(b"w" * 1000)
+    (tmp_path / "weights").write_bytes(os.urandom(1000))
     put = call("artifact", "put", str(tmp_path / "weights"), "--name", "digits/model")
     assert put.code == 0, put.err
     (whole,) = explained("model")
     (version,) = explained("model:v0")
     assert whole["item"] == "artifact ada/digits/model"
     assert version["item"] == "artifact ada/digits/model:v0"
+    for found in (whole, version):
+        contents = [one for one in found["files"] if one["item"].startswith("objects/")]
+        assert sum(one["size"] for one in contents) > 1000
+    (tmp_path / "weights").write_bytes(os.urandom(5000))
+    put = call("artifact", "put", str(tmp_path / "weights"), "--name", "digits/model")
+    assert put.code == 0, put.err
+    assert sum(one["size"] for one in explained("model")[0]["files"]) > 6000
+    assert sum(one["size"] for one in explained("model:v0")[0]["files"]) < 6000
     assert any(one["item"].startswith("objects/") for one in version["files"])
 
 
@@ -129,6 +138,21 @@ def test_what_is_not_here_is_an_error_that_says_what_there_could_be(run: str, wo
     assert done.code == 66
     assert "localstore ls" in done.err
     assert "\x1b" not in done.err
+
+
+def test_what_was_pruned_is_named_with_the_way_back(
+    run: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call("sync", "now").code == 0
+    before = {one["item"]: one["size"] for one in explained("first")[0]["files"]}
+    assert call("prune", "--run", "first", "--grace", "0", "--yes").code == 0
+    after = explained("first")[0]["files"]
+    assert {one["item"]: one["size"] for one in after} == before
+    gone = [one for one in after if one["pruned"]]
+    assert {one["class"] for one in gone} == {"metrics"}
+    assert all(one["there"] and not one["leaves"] for one in gone)
+    said = call("sync", "explain", "metrics").out
+    assert "there already: pruned here; `localstore pull` brings it back" in said
 
 
 def test_one_line_for_each_file_when_asked(run: str) -> None:
