@@ -77,6 +77,8 @@ class World:
         self.erased: set[str] = set()
         self.tails: dict[str, tuple[int, bytes]] = {}  # by log: its owner, records not in the log
         self.weather = Weather(self.random)
+        self.remembers = self.random.random() < 0.5  # processes live on from one sync to the next
+        self.misled = False  # a clock jumped, or a server lied: a day may pass until all is seen
         self.steps = 0  # how often the baton was passed
 
     def _places(self, folder: Path) -> list[Place]:
@@ -89,11 +91,14 @@ class World:
 
     # -------------------------------------------------------------- the storm
     def storm(self, actions: int) -> None:
-        """So many things happen."""
+        """So many things happen, beginning with a run."""
+        self.begin()
         for _ in range(actions):
             act = self.random.choice(
-                [self.begin, self.append, self.append, self.linger, self.bury, self.forget]
-                + [self.backup, self.set_back, self.jump, self.plug]
+                [self.begin]
+                + [self.append] * 4
+                + [self.linger, self.bury, self.forget, self.backup, self.set_back]
+                + [self.jump, self.plug]
                 + [self.sync_some] * 6
             )
             self.log.append(act.__name__)
@@ -127,10 +132,12 @@ class World:
             self.logs[str(log.relative_to(client.home))] = (client.number, log.read_bytes())
 
     def append(self) -> None:
-        """A writer makes a block."""
-        if not self.logs:
-            return
-        name = self.random.choice(sorted(self.logs))
+        """Writers make a block each."""
+        for name in sorted(self.logs):
+            if self.random.random() < 0.6:
+                self._block(name)
+
+    def _block(self, name: str) -> None:
         owner, data = self.logs[name]
         path = self.clients[owner].home / name
         if path.exists():
@@ -188,11 +195,13 @@ class World:
         """A clock jumps."""
         skew = self.random.choice([0, -YEAR_US, YEAR_US, 3600_000_000, -DAY_US])
         self.random.choice(self.clients).skew_us = skew
+        self.misled = True
 
     def sync_some(self) -> None:
         """Some clients sync at the same time, in bad weather."""
         self.now_us += self.random.choice([1_000_000, 60_000_000, DAY_US * 2])
         self.weather = self._draw_weather()
+        self.misled = self.misled or self.weather.lost > 0
         clients = self.random.sample(self.clients, self.random.randint(1, len(self.clients)))
         works = [functools.partial(self._sync, client) for client in clients if self.places]
         if self.carries and self.random.random() < (0.4 if works else 1.0):
@@ -252,7 +261,7 @@ class World:
             clock=lambda: self.now_us + client.skew_us,
             sleep=lambda _: point(),
             opener=lambda entry: self._open(entry, client),
-            session=client.session if self.random.random() < 0.5 else None,
+            session=client.session if self.remembers and self.random.random() < 0.7 else None,
             crew=self._crew,
             random=self.random.randbytes,
         )
@@ -303,7 +312,7 @@ class World:
 
     def settle(self) -> None:
         """The weather clears; everybody syncs with every remote until nothing moves."""
-        self.now_us += 3 * DAY_US
+        self.now_us += 3 * DAY_US if self.misled or self.random.random() < 0.5 else 5_000_000
         for client in self.clients:
             client.skew_us = 0
         for _ in range(ROUNDS):
@@ -417,7 +426,7 @@ def _drawn(seed: int) -> Iterator[None]:
         secrets.token_bytes, secrets.token_hex, os.urandom = kept
 
 
-def run_schedule(folder: Path, seed: int, actions: int = 12) -> World:
+def run_schedule(folder: Path, seed: int, actions: int = 14) -> World:
     """Run one schedule and check what must hold; raises AssertionError with what does not."""
     folder.mkdir(exist_ok=True)
     with _drawn(seed):
