@@ -13,7 +13,14 @@ from localstore.cli import terminal
 from localstore.cli.engine import load_engine
 from localstore.cli.rm import size_text
 from localstore.cli.terminal import inert
-from localstore.errors import Damaged, KeyUnavailable, NotFound, NotPermitted, RemoteError
+from localstore.errors import (
+    AlreadyExists,
+    Damaged,
+    KeyUnavailable,
+    NotFound,
+    NotPermitted,
+    RemoteError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -194,7 +201,7 @@ def import_(
     if as_json:
         terminal.say_json(values)
     else:
-        _print_import(values, {**names, **store.project_names()})
+        _print_import(values, {**names, **store.project_names()}, relay=relay)
     if news:
         terminal.always(news)
     if not report.ok:
@@ -218,18 +225,23 @@ def _has_key() -> bool:
 
 def _write_receipt(path: Path, out: Path | None, projects: Sequence[str]) -> str:
     """Where the receipt was written; empty when it could not be, or says nothing."""
-    out = out or path.with_name(path.name + _RECEIPT)
-    try:
-        load_engine("bundle_make_receipt")(
-            _home(), out, bundle=path, projects=projects, signers=_signers()
-        )
-    except NotFound:
-        return ""
-    except OSError as problem:
-        terminal.warning(f"no receipt: {out} cannot be written: {problem.strerror}")
-        terminal.note("give --receipt OUT, or later: localstore bundle receipt --make OUT")
-        return ""
-    return str(out)
+    names = [path.name + _RECEIPT, *(f"{path.name}.{one}{_RECEIPT}" for one in range(2, 10))]
+    for place in [path.with_name(name) for name in names] if out is None else [out]:
+        try:
+            load_engine("bundle_make_receipt")(
+                _home(), place, bundle=path, projects=projects, signers=_signers()
+            )
+        except NotFound:
+            return ""
+        except AlreadyExists as problem:  # another store's: it stays
+            terminal.warning(problem)
+        except OSError as problem:
+            terminal.warning(f"no receipt: {place} cannot be written: {problem.strerror}")
+            break
+        else:
+            return str(place)
+    terminal.note("give --receipt OUT, or later: localstore bundle receipt --make OUT")
+    return ""
 
 
 def _home() -> Path:
@@ -238,12 +250,13 @@ def _home() -> Path:
     return store.home()
 
 
-def _print_import(values: Mapping[str, Any], names: Mapping[str, str]) -> None:
+def _print_import(values: Mapping[str, Any], names: Mapping[str, str], *, relay: bool) -> None:
     _print_failures(values["sync"])
     _print_projects(values["sync"], names, "pulled", "took")
     for project in values["skipped"]:
-        terminal.warning(f"project {project[:16]} is not for this store")
-    if values["skipped"]:
+        why = "was not taken" if relay else "is not for this store"
+        terminal.warning(f"project {project[:16]} {why}")
+    if values["skipped"] and not relay:
         if not _has_key():
             terminal.error("there is no key here", "your key: `localstore key recover`")
         terminal.note("to keep such projects and pass them on: --relay")
@@ -365,7 +378,8 @@ def receipt(
     With --make a receipt of everything that this store holds is written instead: each byte is read.
 
     EXIT STATUS: 0 done; 2 it was made here, or is a bundle; 20 it was changed or cut; 66 no such
-    file; 69 a part of it was not believed; 73 another destination has this name.
+    file; 69 a part of it was not believed; 73 another destination has this name, or the receipt of
+    another store stands at FILE.
     """
     report = _made(file, projects) if make else _filed(file, name, trust=trust_unsigned)
     values = report.to_json()

@@ -15,6 +15,8 @@ _SOON_S: Final = 0.5
 _BAR_EVERY_S: Final = 0.2
 _LINE_EVERY_S: Final = 30.0
 _BAR_CELLS: Final = 24
+_UNITS: Final = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3), ("B", 1))
+_DIGITS: Final = {"GB": 1, "MB": 1, "kB": 0, "B": 0}
 
 
 def wait_for(background: Background, say: Callable[[str], None] | None) -> None:
@@ -50,4 +52,6 @@ def progress_line(pending: Pending) -> str:
         return f"saving {names}"
     filled = _BAR_CELLS * done // total
     bar = "#" * filled + "." * (_BAR_CELLS - filled)
-    return f"saving {names} [{bar}] {done / 1e6:.0f} of {total / 1e6:.0f} MB"
+    unit, bytes_each = next(one for one in _UNITS if total >= one[1])
+    far = f"{done / bytes_each:.{_DIGITS[unit]}f} of {total / bytes_each:.{_DIGITS[unit]}f} {unit}"
+    return f"saving {names} [{bar}] {far}"

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 REMOTE_NAME: Final = "bundle"  # what rules of policy files call it
 _FAT: Final = frozenset({"vfat", "msdos", "fat", "fat32"})
 _BATCH_LINES: Final = 1000
+RECEIPT_START: Final = b'{"localstore_receipt":'
 
 
 # ------------------------------------------------------------------ export
@@ -295,7 +296,28 @@ def _open_to_read(home: HomePaths, path: Path) -> BundleFile | FolderRemote:
         found = home.project(project).file(file.name)
         return found if found.exists() else None
 
-    return BundleFile.for_reading(first_part(path), local=local)
+    return _bundle(path, local)
+
+
+def _bundle(path: Path, local: Callable[[str], Path | None] | None = None) -> BundleFile:
+    """Open a bundle to read.
+
+    Raises:
+        NotFound, Unreachable: as `BundleFile.for_reading` does.
+        UsageError: it is a receipt.
+        Damaged: it is no bundle; with a hint that fits.
+    """
+    try:
+        return BundleFile.for_reading(first_part(path), local=local)
+    except Damaged as problem:
+        with path.open("rb") as file:
+            if file.read(len(RECEIPT_START)) == RECEIPT_START:
+                hint = f"`localstore bundle receipt {path}`, where the bundle was made"
+                raise UsageError(f"{path} is a receipt, not a bundle", hint=hint) from None
+        hint = "a bundle is named by its first file; a damaged one must be exported anew"
+        raise Damaged(
+            problem.problem, file=problem.file or str(path), offset=problem.offset, hint=hint
+        ) from None
 
 
 def _wanted(inside: list[str], projects: Sequence[str] | None, path: Path) -> list[str]:
@@ -319,7 +341,7 @@ def _judge(
     findings = bundle.findings
     report.ended, report.forged = findings.ended, findings.forged
     report.unchecked = findings.unchecked
-    report.problems = _problems(findings, bundle.incomplete)
+    report.problems = [*_problems(findings, bundle.incomplete), *_damages(bundle, report)]
     shown = [cert for one in findings.signatures for cert in shown_cert(one.cert)]
     states = list(_states(home, report.projects, shown))
     report.signatures = [_signed_by(one, states) for one in findings.signatures]
@@ -331,6 +353,15 @@ def _judge(
         for name, held in bundle.files.items()
         if held.base and not held.extents and _is_absent(home, name, erased)
     )
+
+
+def _damages(bundle: BundleFile, report: ImportReport) -> Iterator[str]:
+    """Which of the files that were refused are not as the exporter wrote them."""
+    for project in report.sync.projects:
+        for note in project.refused:
+            name = f"projects/{project.project}/{note.name}"
+            if name in bundle.files and (problem := bundle.damage(name)):
+                yield problem
 
 
 def _is_absent(home: HomePaths, name: str, erased: dict[str, frozenset[str]]) -> bool:
@@ -393,7 +424,7 @@ def bundle_inspect(path: Path, *, verify: bool = False, home: Path | None = None
             found = Inspection(str(path), remote.id, form="folder")
             found.projects = contents_of_folder(remote)
             return found
-    with contextlib.closing(BundleFile.for_reading(first_part(path))) as bundle:
+    with contextlib.closing(_bundle(path)) as bundle:
         findings = bundle.findings
         found = Inspection(str(bundle.path), bundle.id, created_us=bundle.created_us)
         found.parts, found.ended = _part_facts(bundle), findings.ended

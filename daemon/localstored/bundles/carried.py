@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from localstore import crypto, trust
 from localstore.durable import make_folder, replace_file
-from localstore.errors import Damaged, Forged, NotFound, Refused, UsageError
+from localstore.errors import AlreadyExists, Damaged, Forged, NotFound, Refused, UsageError
 from localstore.format import signed, spec
 from localstore.format.spec import CertKind
 from localstore.layout import FileKind, HomePaths, parse_name
@@ -78,9 +78,11 @@ def make_receipt(
     Raises:
         NotFound: no such project here, or nothing of the bundle is here.
         UsageError: something that is no receipt stands at `out`.
+        AlreadyExists: the receipt of another home stands there.
     """
-    _check_target(out)
-    replica, found = replica_id(home), _names(HomePaths(home), bundle, projects)
+    replica = replica_id(home)
+    _check_target(out, replica)
+    found = _names(HomePaths(home), bundle, projects)
     made = ReceiptMade(str(out), replica, projects=sorted(found))
     head = {
         "localstore_receipt": VERSION,
@@ -105,11 +107,19 @@ def make_receipt(
     return made
 
 
-def _check_target(out: Path) -> None:
-    if out.exists():
-        with out.open("rb") as file:
-            if not file.read(24).startswith(b'{"localstore_receipt":'):
-                raise UsageError(f"{out} is there, and is no receipt")
+def _check_target(out: Path, replica: str) -> None:
+    """Replace a receipt of our own, and nothing else: another home's may be its only proof."""
+    if not out.exists():
+        return
+    with out.open("rb") as file:
+        first = file.readline(MAX_LINE_BYTES)
+    try:
+        head = _head(first, out)
+    except Damaged:
+        raise UsageError(f"{out} is there, and is no receipt") from None
+    if head.replica != replica:
+        hint = "carry that one back too; give this one another name: --receipt OUT"
+        raise AlreadyExists(f"{out} is there, the receipt of another store", hint=hint)
 
 
 def _names(
