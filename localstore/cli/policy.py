@@ -202,7 +202,7 @@ def _change(place: Place, change: Callable[[str], str], *, anew: bool = False) -
     if made == text:
         return False
     after = files.parsed(made, place)
-    replace_file(place.path, made.encode())
+    replace_file(place.path.resolve(), made.encode())  # a link stays one
     others = [files.read(other) for other in files.others(place)]
     _say_change(merged([*others, before]), merged([*others, after]))
     return True

@@ -91,6 +91,11 @@ def text_of(one: Place) -> str:
     try:
         return one.path.read_text("utf-8")
     except FileNotFoundError:
+        if one.path.is_symlink():
+            # What stands behind it may come back, and must not be lost to a file in its place.
+            hint = "bring the file back, or remove the link"
+            problem = f"{one.path} is a link to a file that is not there"
+            raise BadSetting(problem, hint=hint) from None
         return ""
     except UnicodeDecodeError as error:
         raise BadSetting(f"{one.path}: {error}") from error

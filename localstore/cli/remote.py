@@ -165,7 +165,7 @@ def rm(name: str) -> None:
     from localstore.cli.context import home
 
     entry = remove_remote(home(), name)
-    click.echo(f"forgot {entry.name}; nothing in {entry.url} was deleted", err=True)
+    click.echo(inert(f"forgot {entry.name}; nothing in {entry.url} was deleted"), err=True)
 
 
 @remote.command(short_help="Try whether a remote works.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import localstore
-from localstore.errors import Damaged, RemoteError, UsageError
+from localstore.errors import BadSetting, Damaged, RemoteError, UsageError
 from localstore.format.spec import DataClass
 from localstore.layout import HomePaths
 from localstore.policy.places import project_file, user_file
@@ -21,6 +21,7 @@ from localstored.engine import sync_home
 from localstored.policyfile import Book
 from localstored.replica import replica_id
 from tests.bundle.homes import acknowledge, device_of, export, file_receipt, import_
+from tests.cli.conftest import call
 from tests.policy.homes import opened, policy, what_leaves, with_stick
 from tests.sync.makers import NOW_US, Project, make_project
 
@@ -86,6 +87,31 @@ def test_a_writer_whose_policy_file_is_a_link_to_nothing_records_to_stay(home: P
         paths.file(name).unlink()
     assert not all(leaves.values())
     assert b"CANARY-1" not in opened(home)
+
+
+def test_a_setting_does_not_take_the_place_of_rules_behind_a_link(
+    home: Path, tmp_path: Path
+) -> None:
+    home.mkdir()
+    there = tmp_path / "policy.toml"
+    user_file(home).symlink_to(there)
+    done = call("policy", "set", "classes.media", "auto")
+    assert done.code == BadSetting.exit_code
+    assert "link to a file that is not there" in done.err
+    there.write_text("[classes]\nmeta = 'never'\n")
+    assert call("policy", "set", "classes.media", "auto").code == 0
+    assert user_file(home).is_symlink()
+    assert "meta = 'never'" in there.read_text()
+    assert 'media = "auto"' in there.read_text()
+
+
+def test_no_name_of_a_place_moves_a_terminal(home: Path, tmp_path: Path) -> None:
+    make_project(home)
+    add_remote(home, "stick", str(tmp_path / "st\x1b[31mick"))
+    for words in (("ls",), ("check", "stick"), ("rm", "stick")):
+        done = call("remote", *words)
+        assert done.code == 0
+        assert "\x1b" not in done.out + done.err
 
 
 @pytest.mark.parametrize("moment", ["empty", "away"])
