@@ -12,7 +12,7 @@ from localstore.cli import exit_status, terminal
 from localstore.cli.artifact_found import bar, count, file_document, file_row, find
 from localstore.cli.rm import size_text
 from localstore.cli.terminal import inert
-from localstore.errors import LocalStoreError, NotFound, UsageError
+from localstore.errors import LocalStoreError, NotFound, Pruned, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -54,6 +54,9 @@ def get(name: str, root: Path | None, prefix: str, as_json: bool) -> None:
     try:
         with bar(found.name, _size(entries), hidden=as_json) as advance:
             done = restore(found.project, entries, folder, progress=advance)
+    except Pruned as problem:
+        _say_notes(problem)
+        raise found.pruned(problem) from None
     except LocalStoreError as problem:
         _say_notes(problem)
         raise

@@ -11,7 +11,7 @@ from localstore import settings
 from localstore.cli.ls import iso
 from localstore.cli.rm import size_text
 from localstore.cli.terminal import inert
-from localstore.errors import NotFound
+from localstore.errors import NotFound, Pruned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,12 +55,23 @@ class Found:
         """Its files and references, by path.
 
         Raises:
-            NotFound: their list has not arrived here.
+            NotFound: their list has not arrived here; Pruned: it was pruned.
             Damaged: it is not the list of this version.
         """
         from localstore.artifacts.entries import read_entries
 
-        return read_entries(self.project, self.version)
+        try:
+            return read_entries(self.project, self.version)
+        except Pruned as problem:
+            raise self.pruned(problem) from None
+
+    def pruned(self, problem: Pruned) -> Pruned:
+        """The same trouble in the words of whoever asked for this version."""
+        where = str(problem).rpartition("; ")[2]
+        return Pruned(
+            f"contents of {self.path} were pruned here; {where}",
+            hint=f"`localstore pull {self.path}` brings them back",
+        )
 
     def again(self) -> Found:
         """The same version as the store has it now."""

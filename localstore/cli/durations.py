@@ -21,6 +21,7 @@ class Duration(_ParamType):
     """A length of time, in seconds; a bare number is none, for nobody agrees on its unit."""
 
     name = "duration"
+    _may_be_none = False
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -35,7 +36,7 @@ class Duration(_ParamType):
                 f"{value!r} is no length of time, want one such as 90s, 10m, 2h, 1d", param, ctx
             )
         total = math.fsum(float(part[1]) * _UNITS_S[part[2]] for part in parts)
-        if not 0 < total < 10 * 365 * 86_400:
+        if not 0 <= total < 10 * 365 * 86_400 or (total == 0 and not self._may_be_none):
             self.fail(f"{value!r} is not between nothing and ten years", param, ctx)
         return total
 

@@ -12,7 +12,14 @@ import click
 from localstore.cli import exit_status, terminal
 from localstore.cli.rm import size_text
 from localstore.cli.terminal import inert, short
-from localstore.errors import AlreadyExists, Damaged, LocalStoreError, NotFound, UsageError
+from localstore.errors import (
+    AlreadyExists,
+    Damaged,
+    LocalStoreError,
+    NotFound,
+    Pruned,
+    UsageError,
+)
 from localstore.format.spec import DataClass
 
 if TYPE_CHECKING:
@@ -75,9 +82,10 @@ def files(
     found = Api().run(run)
     listed = found.contents.files(CLASSES.values() if name is None else (CLASSES[name],))
     if root is not None:
-        code = _get(found, _chosen(listed, patterns), root, force=force, as_json=as_json)
+        code = _get(found, _chosen(found, listed, patterns), root, force=force, as_json=as_json)
     else:
-        code = 0
+        away = found.pruned.keys() & (CLASSES.keys() if name is None else {name})
+        code = Pruned.exit_code if away and not listed else 0
         _list(found, listed, as_json=as_json)
     _note_pruned(found, name)
     damaged = terminal.warn_of_damage([*found.problems, *found.contents.problems])
@@ -92,6 +100,19 @@ def _note_pruned(run: StoredRun, name: str | None) -> None:
             terminal.note(f"{what}: `localstore pull {run.id}` brings it back")
 
 
+def _check_here(run: StoredRun, pattern: str) -> None:
+    """Raises:
+    Pruned: a list of files was pruned here, and what fits the pattern may stand in it.
+    """
+    for data_class, where in run.pruned.items():
+        if data_class in CLASSES:
+            raise Pruned(
+                f"no file that is here fits {pattern!r}; the list of {data_class} files was"
+                f" pruned here; it is on {where}",
+                hint=f"`localstore pull {run.id}` brings it back",
+            )
+
+
 # ------------------------------------------------------------------ the list
 def _list(run: StoredRun, listed: Sequence[RunFile], *, as_json: bool) -> None:
     if as_json:
@@ -102,7 +123,7 @@ def _list(run: StoredRun, listed: Sequence[RunFile], *, as_json: bool) -> None:
             for file in listed
         ]
         click.echo(terminal.columns([["PATH", "CLASS", "SIZE", "ABOUT"], *rows]))
-    else:
+    elif not run.pruned.keys() & CLASSES.keys():
         terminal.note(f"{run.path} has no files")
 
 
@@ -149,16 +170,17 @@ def extent(facts: Mapping[str, Any]) -> str:
 
 
 # ------------------------------------------------------------------ writing out
-def _chosen(listed: Iterable[RunFile], patterns: Iterable[str]) -> list[RunFile]:
+def _chosen(run: StoredRun, listed: Iterable[RunFile], patterns: Iterable[str]) -> list[RunFile]:
     """The files that fit any pattern.
 
     Raises:
-        NotFound: a pattern that fits none.
+        NotFound: a pattern that fits none; Pruned: the list of files is not whole here.
     """
     listed, chosen = list(listed), dict[str, "RunFile"]()
     for pattern in patterns:
         fitting = [one for one in listed if one.path == pattern or fnmatchcase(one.path, pattern)]
         if not fitting:
+            _check_here(run, pattern)
             raise NotFound(
                 f"no file of the run fits {pattern!r}", hint="`localstore files RUN` lists them"
             )

@@ -20,6 +20,8 @@ REMOTE_GRACE_S: Final = 24 * 3600.0
 class Grace(Duration):
     """A length of time as `24h`, or a number of seconds; `0` for none."""
 
+    _may_be_none = True
+
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:

@@ -92,13 +92,13 @@ def prune(
     engine = load_engine("prune")
     plan = engine(home(), dry_run=True, **words)
     if dry_run or not plan.bytes:
-        _tell(plan, as_json=as_json)
+        _tell(plan, as_json=as_json, dry_run=dry_run)
         return
     if not yes and not terminal.confirm(_question(plan)):
         raise UsageError("nothing was pruned")
     with bar("pruning", plan.bytes, hidden=as_json) as advance:
         report = engine(home(), on_progress=advance, **words)
-    _tell(report, as_json=as_json)
+    _tell(report, as_json=as_json, dry_run=False)
 
 
 def _who(project: str | None, runs: tuple[str, ...], keep_last: int | None) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def _question(plan: Any) -> str:
 
 
 # ------------------------------------------------------------------ output
-def _tell(report: Any, *, as_json: bool) -> None:
+def _tell(report: Any, *, as_json: bool, dry_run: bool) -> None:
     if as_json:
         terminal.say_json(report.to_json())
     else:
@@ -132,8 +132,10 @@ def _tell(report: Any, *, as_json: bool) -> None:
         rows = [_row(one, names) for one in report.projects if one.bytes]
         if rows:
             click.echo(terminal.columns([["PROJECT", "ON", "FILES", "OF", "SIZE"], *rows]))
-        verb = "would free" if report.dry_run else "freed"
-        terminal.note(f"{verb} {size_text(report.bytes)}")
+        if report.bytes:
+            terminal.note(f"{'would free' if dry_run else 'freed'} {size_text(report.bytes)}")
+        else:
+            terminal.note("nothing would be freed" if dry_run else "nothing was freed")
         _tell_held(report)
     for name, problem in report.failed.items():
         terminal.warning(f"{name}: {problem}")
@@ -146,7 +148,8 @@ def _tell(report: Any, *, as_json: bool) -> None:
 
 def _row(one: Any, names: Mapping[str, str]) -> list[str]:
     label = inert(names.get(one.project, one.project[:16]))
-    subjects = f"{len(one.subjects)} run{'s' * (len(one.subjects) != 1)} or artifacts"
+    some = "s" * (len(one.subjects) != 1)
+    subjects = f"{len(one.subjects)} run{some} or artifact{some}"
     return [label, inert(one.remote), str(one.logs + one.objects), subjects, size_text(one.bytes)]
 
 

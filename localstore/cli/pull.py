@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import click
@@ -71,7 +72,15 @@ def _tell(report: Any, *, as_json: bool) -> None:
     for name, problem in report.unreachable.items():
         terminal.warning(f"{name}: {problem}")
     for one in report.projects:
-        for name, reason in one.failed.items():
-            terminal.warning(f"{name} did not come: {reason}")
+        reasons = Counter(one.failed.values())
+        for reason, count in reasons.most_common():
+            some = "s" * (count != 1)
+            terminal.warning(f"{count} file{some} did not come: {reason}")
     if not report.ok:
-        raise SystemExit(RemoteError.exit_code)
+        away = ", ".join(report.unreachable)
+        raise RemoteError(
+            "not everything came back",
+            hint=f"when {away} can be reached, call it again"
+            if away
+            else "`--json` names each file; `localstore remote check NAME` tries a remote",
+        )

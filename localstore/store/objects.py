@@ -86,7 +86,7 @@ class ObjectFiles:
         what, paths = f"object {object_id.hex()}", ProjectPaths(self.root)
         stub = pruned.object_stub(paths, object_id.hex())
         if stub is not None:
-            return pruned.error(paths, what, stub.remote)
+            return pruned.error(paths, what, stub.remote, "TARGET")
         return NotFound(f"{what} is not here", hint="`localstore sync now` may bring it")
 
     def _open(self, object_id: bytes) -> int:

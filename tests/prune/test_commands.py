@@ -222,8 +222,13 @@ def test_files_and_output_of_a_pruned_run_say_where_they_are(home: Path) -> None
     assert "hello from the run" in call("logs", "media").out
     prune("--run", "media")
     shown = call("files", "media", LOCALSTORE_QUIET="0")
-    assert shown.code == 0
+    assert shown.code == Pruned.exit_code
     assert "localstore pull media" in shown.err
+    assert "has no files" not in shown.err
+    wanted = call("files", "media", "--get", "*.json", "--root", str(home.parent / "out"))
+    assert wanted.code == Pruned.exit_code
+    assert "localstore pull media" in wanted.err
+    assert "was pruned here; it is on remote 'stick'" in wanted.err
     with pytest.raises(Pruned):
         localstore.Api().run("media").read_file("media/table/nothing.json")
     said = call("logs", "media")
@@ -251,3 +256,47 @@ def test_a_deleted_version_leaves_the_remote_by_gc(home: Path, tmp_path: Path) -
     assert objects() < before
     assert call("verify").code == 0
     assert call("artifact", "get", "model:v1", "--root", str(tmp_path / "out")).code == 0
+
+
+def test_files_of_a_pruned_version_are_asked_for_by_its_name(home: Path, tmp_path: Path) -> None:
+    prune("--run", "first")
+    done = call("artifact", "get", "digits/model:v0", "--root", str(tmp_path / "out"))
+    assert done.code == Pruned.exit_code, done
+    assert "contents of ada/digits/model:v0 were pruned here; it is on remote 'stick'" in done.err
+    assert "`localstore pull ada/digits/model:v0` brings them back" in done.err
+    assert call("pull", "ada/digits/model:v0").code == 0
+    assert call("artifact", "get", "digits/model:v0", "--root", str(tmp_path / "out")).code == 0
+
+
+def test_a_pull_from_a_remote_that_is_away_says_so_once_and_what_to_do(home: Path) -> None:
+    prune("--run", "first")
+    (home.parent / "stick/LOCALSTORE-REMOTE").rename(home.parent / "marker")
+    done = call("pull", "first")
+    assert done.code == 69
+    assert "runs/" not in done.err
+    assert "error: not everything came back" in done.err
+    assert "when stick can be reached, call it again" in done.err
+    assert done.err.count("did not come") == 1
+
+
+def test_two_remotes_that_have_the_same_bytes_free_them_once(home: Path, tmp_path: Path) -> None:
+    assert call("remote", "add", "other", str(tmp_path / "other")).code == 0
+    assert call("sync", "now").code == 0
+    planned = prune("--run", "first", "--dry-run")["bytes"]
+    assert planned == prune("--run", "first", "--synced-to", "other", "--dry-run")["bytes"]
+    assert prune("--run", "first")["bytes"] == planned
+
+
+@pytest.mark.parametrize("none", ["0", "0s", "0h"])
+def test_no_time_of_grace_may_be_said_with_a_unit(home: Path, none: str) -> None:
+    done = call("prune", "--run", "first", "--grace", none, "--dry-run")
+    assert done.code == 0, done.err
+    assert "would free" in call("prune", "-n", "--run", "first", LOCALSTORE_QUIET="0").err
+    assert call("prune", "--older", "0s", "-n").code == 2
+
+
+def test_a_prune_that_frees_nothing_says_so(home: Path) -> None:
+    prune("--run", "first")
+    again = call("prune", "--run", "first", "--yes", "--grace", "0s", LOCALSTORE_QUIET="0")
+    assert (again.code, "nothing was freed" in again.err) == (0, True), again
+    assert "would" not in again.err

@@ -131,6 +131,7 @@ class _Options:
     clock: Callable[[], int]
     on_progress: Callable[[int], None] | None
     left_bytes: int | None  # how much is still to go; None: all
+    counted: set[tuple[str, str]] = field(default_factory=set)  # of a dry run: project and name
 
 
 # ------------------------------------------------------------------ the call
@@ -257,9 +258,14 @@ def _prune_project(
     judge = Judge(paths, collector, receipts, options.selection, options.clock)
     judged = judge.judge(list_objects(paths).objects)
     report.held = judged.held
+    if options.dry_run:  # what one remote lets go, the next one finds gone
+        judged.candidates = [
+            one for one in judged.candidates if (paths.id, one.name) not in options.counted
+        ]
     todo = _within_limit(judged, options)
     if options.dry_run:
         for one in todo:
+            options.counted.add((paths.id, one.name))
             report.went(one)
     elif todo:
         pruned.drop_stale_stubs(paths)
