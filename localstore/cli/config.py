@@ -70,6 +70,8 @@ def set_(name: str, value: str, where: str) -> None:
         near = settings.nearest(name)
         raise BadSetting(f"{name!r} cannot be set in a file, want one of {known}", hint=near)
     parsed = setting.parse(value, name)
+    if name == "store_cap" and parsed:
+        settings.byte_size(parsed)
     path = home_paths().config_file if where == "user" else Path.cwd() / settings.PROJECT_FILE
     _write(path, name, parsed)
     overruled = settings.load()

@@ -75,6 +75,15 @@ def test_what_breaks_the_rules_is_refused_and_not_written(
     assert not _user_file().exists()
 
 
+def test_a_cap_that_is_no_size_is_refused_and_not_written(tmp_path: Path) -> None:
+    wrong = call("config", "set", "store_cap", "50 MBB")
+    assert wrong.code == 78
+    assert "50 MBB" in wrong.err
+    assert not (tmp_path / "home" / "config.toml").exists()
+    for right in ("50 MB", ""):
+        assert call("config", "set", "store_cap", right).code == 0
+
+
 def test_a_file_with_an_unknown_setting_is_left_alone() -> None:
     _user_file().parent.mkdir()
     _user_file().write_text("bogus = 1\n")
