@@ -6,6 +6,7 @@ subjects, objects, class names and file names. Without keys only ids and classes
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -159,8 +160,9 @@ def _artifact(word: str, projects: list[str]) -> Iterator[Asked]:
         called = f"artifact {found.path.rpartition(':')[0]}"
         yield Asked(called=called, project=project, items=(subject,))
         return
-    objects = {part.object_id for entry in found.entries for part in entry.parts}
-    objects |= {object_id for object_id, _ in found.version.manifests}
+    objects = {object_id for object_id, _ in found.version.manifests}
+    with contextlib.suppress(NotFound):  # its list was pruned, or is on its way
+        objects |= {part.object_id for entry in found.entries for part in entry.parts}
     own = {name for name in paths.names() if f"/{subject}/" in name and parse_name(name).kind.syncs}
     items = (*sorted(own), *sorted(map(object_name, objects)))
     yield Asked(called=f"artifact {found.path}", project=project, items=items)

@@ -143,6 +143,8 @@ def test_what_is_not_here_is_an_error_that_says_what_there_could_be(run: str, wo
 def test_what_was_pruned_is_named_with_the_way_back(
     run: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    put = call("artifact", "put", str(home / "remotes.toml"), "--name", "digits/model")
+    assert put.code == 0, put.err
     assert call("sync", "now").code == 0
     before = {one["item"]: one["size"] for one in explained("first")[0]["files"]}
     assert call("prune", "--run", "first", "--grace", "0", "--yes").code == 0
@@ -151,6 +153,9 @@ def test_what_was_pruned_is_named_with_the_way_back(
     gone = [one for one in after if one["pruned"]]
     assert {one["class"] for one in gone} == {"metrics"}
     assert all(one["there"] and not one["leaves"] for one in gone)
+    assert call("prune", "--grace", "0", "--yes").code == 0
+    (version,) = explained("model:v0")
+    assert any(one["pruned"] and one["item"].startswith("objects/") for one in version["files"])
     said = call("sync", "explain", "metrics").out
     assert "there already: pruned here; `localstore pull` brings it back" in said
 
