@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from typing import TYPE_CHECKING
@@ -9,11 +10,14 @@ from typing import TYPE_CHECKING
 from localstore import crypto
 from localstore.format import segment, spec
 from localstore.format.spec import DataClass
+from localstored.remotes.bundlefile import BundleFile
+from localstored.remotes.bundleindex import Held
 from localstored.remotes.memory import MemoryRemote
 from tests.sync.conftest import sync_with
 from tests.sync.makers import make_project
 
 if TYPE_CHECKING:
+    from collections.abc import ItemsView, Iterator
     from pathlib import Path
 
     import pytest
@@ -62,3 +66,39 @@ def _plant(remote: MemoryRemote, project: str) -> bytes:
     name = crypto.sha256(content)
     remote.create(f"projects/{project}/objects/{name.hex()[:2]}/{name.hex()}", content)
     return name
+
+
+class _Counted(dict[str, Held]):
+    """Counts how often all names are gone through."""
+
+    rounds = 0
+
+    def __iter__(self) -> Iterator[str]:
+        self.rounds += 1
+        return super().__iter__()
+
+    def items(self) -> ItemsView[str, Held]:
+        self.rounds += 1
+        return super().items()
+
+
+def test_a_bundle_of_very_many_projects_is_gone_through_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each project is listed: that must not cost a look at the files of all others."""
+    path, ids = tmp_path / "b.bundle", [f"{number:064x}" for number in range(500)]
+    with contextlib.closing(BundleFile.for_writing(path, now_us=0)) as made:
+        for one in ids:
+            made.create(f"projects/{one}/FORMAT", b"x")
+        made.finish([], 0)
+    with contextlib.closing(BundleFile.for_reading(path)) as bundle:
+        files = _Counted(bundle.files)
+        monkeypatch.setattr(bundle._index, "files", files)
+        assert list(bundle.projects()) == ids
+        for one in ids:
+            found = [entry.name for entry in bundle.list(f"projects/{one}/")]
+            assert found == [f"projects/{one}/FORMAT"]
+        assert len(list(bundle.list("projects/"))) == len(ids)
+        assert len(list(bundle.list(f"projects/{'0' * 63}"))) == 16
+        assert not list(bundle.list("stamps"))
+        assert files.rounds <= 3

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -75,6 +75,7 @@ class BundleFile:
         self._index = scan.index
         self._local: Callable[[str], Path | None] = lambda _: None
         self._fits: dict[str, bool] = {}
+        self._sorted: list[str] | None = None  # all names, of a bundle that is only read
         self._incomplete = "" if writable else scan.index.incomplete()
         self._unsynced, self._lock = 0, threading.RLock()
         self._last: tuple[int, int, bytes] = (0, 0, b"")  # the piece that was read last
@@ -179,10 +180,19 @@ class BundleFile:
     def list(self, prefix: str) -> Iterator[Entry]:
         """See `Remote.list`; of a bundle that is written also what is assumed."""
         with self._lock:
-            named = [(n, h) for n, h in self._index.files.items() if n.startswith(prefix)]
+            named = [(name, self._index.files[name]) for name in self._names(prefix)]
         for name, held in named:
             if self._offers(name, held):
                 yield Entry(name, held.size)
+
+    def _names(self, prefix: str) -> Sequence[str]:
+        """Names that begin with `prefix`: a hostile bundle has many projects, each is asked for."""
+        if self._writable:
+            return [name for name in self._index.files if name.startswith(prefix)]
+        if self._sorted is None:
+            self._sorted = sorted(self._index.files)
+        first = bisect_left(self._sorted, prefix)
+        return self._sorted[first : bisect_left(self._sorted, f"{prefix}\x7f")]
 
     def have(self, names: Collection[str]) -> Mapping[str, int]:
         """See `Remote.have`."""
