@@ -77,7 +77,7 @@ class _Counted(dict[str, Held]):
         self.rounds += 1
         return super().__iter__()
 
-    def items(self) -> ItemsView[str, Held]:
+    def items(self) -> ItemsView[str, Held]:  # type: ignore[override]
         self.rounds += 1
         return super().items()
 
