@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING
 from localstore import crypto
 from localstore.format import segment, spec
 from localstore.format.spec import DataClass
+from localstored.remotes.base import Entry
 from localstored.remotes.bundlefile import BundleFile
 from localstored.remotes.bundleindex import Held
 from localstored.remotes.memory import MemoryRemote
+from localstored.stamps import MAX_STAMPS
+from tests.prune.makers import ended_run, make_world
 from tests.sync.conftest import sync_with
 from tests.sync.makers import make_project
+from tests.sync.recording import Around
 
 if TYPE_CHECKING:
     from collections.abc import ItemsView, Iterator
@@ -102,3 +106,27 @@ def test_a_bundle_of_very_many_projects_is_gone_through_once(
         assert len(list(bundle.list(f"projects/{'0' * 63}"))) == 16
         assert not list(bundle.list("stamps"))
         assert files.rounds <= 3
+
+
+class _Stamped(Around):
+    """Lists stamps without end."""
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        yield from super().list(prefix)
+        if prefix.endswith("/stamps/"):
+            for number in range(100 * MAX_STAMPS):
+                self.listed = number
+                yield Entry(f"{prefix}{number:016x}-{number:016x}.open", 0)
+
+
+def test_stamps_without_end_fill_neither_memory_nor_a_file_of_a_prune(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    ended_run(world.project)
+    world.push()
+    remote, before = _Stamped(world.remote), world.files()
+    report = world.prune(opener=lambda _: remote)
+    assert "stamps" in report.projects[0].problem
+    assert remote.listed <= MAX_STAMPS
+    assert world.files() == before
+    largest = max(path.stat().st_size for path in world.project.paths.local.rglob("*"))
+    assert largest < 1_000_000

@@ -11,7 +11,8 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from localstore.durable import make_folder, replace_cache
-from localstore.errors import LocalStoreError
+from localstore.errors import LocalStoreError, RemoteError
+from localstored.stamps import MAX_STAMPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -102,8 +103,12 @@ class Guard:
     def _open_stamps(self) -> list[str]:
         prefix = self._there("stamps/")
         skip = len(prefix) - len("stamps/")
-        found = (entry.name[skip:] for entry in self._remote.list(prefix))
-        return [name for name in found if name.endswith(_OPEN)]
+        names: list[str] = []
+        for count, entry in enumerate(self._remote.list(prefix)):
+            if count >= MAX_STAMPS:
+                raise RemoteError(f"the remote lists more than {MAX_STAMPS} stamps")
+            names.append(entry.name[skip:])
+        return [name for name in names if name.endswith(_OPEN)]
 
 
 def first_seen(
