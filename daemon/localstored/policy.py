@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from localstore.format.spec import ID_BYTES, DataClass
 from localstore.layout import FileKind
+from localstore.policy.places import HOST_NAMES, KEEP_LOCAL, UNREADABLE
 from localstore.policy.rules import BUILT_IN, Leave, Rule, RuleRef, Stamp, merged
 
 if TYPE_CHECKING:
@@ -223,8 +224,16 @@ def _word(data_class: int) -> str:
     return DataClass(data_class).name.lower() if known else "it"
 
 
+_MARKED: Final = {
+    HOST_NAMES: "the name of machine and account",
+    KEEP_LOCAL: "a value that is kept local",
+    UNREADABLE: "what was recorded while a policy file was broken",
+}
+
+
 def _leave(rule: Rule, data_class: int, *, manual: bool) -> Iterator[_Verdict]:
-    what = "what its writer marked" if rule.stamped else _word(data_class)
+    marked = _MARKED.get(rule.name, "what its writer marked")
+    what = marked if rule.stamped else _word(data_class)
     if rule.leave is Leave.NEVER:
         yield _Weight.NEVER, Held(f"{what} never leaves: {rule.ref}", rule.ref)
     elif rule.leave is Leave.MANUAL and not manual:
