@@ -13,6 +13,7 @@ import re
 import stat
 import tomllib
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -125,17 +126,21 @@ def parse_marker(content: bytes, where: str) -> str:
     return found[2]
 
 
-def read_marker(folder: Path) -> str:
+def read_marker(folder: Path, *, handle: int | None = None) -> str:
     """The id of the remote that lies in `folder`.
+
+    Args:
+        handle: the open folder, where whoever owns the one above may put another in its place.
 
     Raises:
         NotFound: no marker: not a remote, or not mounted.
         RemoteError: a marker of another form or a newer version.
     """
     path = folder / MARKER_FILE
+    at_once = partial(_open_at_once, handle=handle)
     try:
         # Who may write there may have put a pipe: opening one waits for ever.
-        with open(path, "rb", opener=_open_at_once) as file:
+        with open(MARKER_FILE if handle is not None else path, "rb", opener=at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise RemoteError(f"{path} is no file")
             content = file.read(_MAX_MARKER_BYTES)
@@ -147,8 +152,8 @@ def read_marker(folder: Path) -> str:
     return parse_marker(content, str(path))
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+def _open_at_once(path: str, flags: int, handle: int | None) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY, dir_fd=handle)
 
 
 def claim_folder(folder: Path) -> str:

@@ -63,10 +63,15 @@ class FolderRemote:
             Unreachable: no marker there, or that of another remote than `want_id`.
         """
         try:
-            self._id = read_marker(root)
             self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            # Of the very folder that is used from now on: the path may lead elsewhere any moment.
+            self._id = read_marker(root, handle=self._root)
         except (NotFound, RemoteError) as error:
+            self.close()
             raise Unreachable(str(error), hint=error.hint) from error
+        except FileNotFoundError:
+            hint = "is the disk mounted? `localstore remote add` makes a remote of a folder"
+            raise Unreachable(f"no localstore remote in {root}", hint=hint) from None
         except OSError as error:
             raise Unreachable(f"{root} cannot be opened: {error.strerror}") from error
         self._where, self._has_links = root, True
@@ -78,7 +83,7 @@ class FolderRemote:
 
     def close(self) -> None:
         """Let the folder go, so that it can be unmounted."""
-        if self._root >= 0:
+        if getattr(self, "_root", -1) >= 0:
             os.close(self._root)
             self._root = -1
 
@@ -182,6 +187,10 @@ class FolderRemote:
             self._file(name, os.O_RDONLY) as handle,
             open(handle, "rb", closefd=False) as there,
         ):
+            ours, theirs = os.fstat(here.fileno()), os.fstat(handle)
+            if os.path.samestat(ours, theirs) and ours.st_nlink == 1:
+                # Whoever deletes ours because of this answer would delete the only one.
+                raise Refused(f"{name} in {self._where} is the file of this home itself")
             return same_bytes(there, here, length)
 
     # -------------------------------------------------------------- writing
