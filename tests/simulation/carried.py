@@ -40,6 +40,7 @@ class Pocket:
 
     def __post_init__(self) -> None:
         self.folder.mkdir()
+        self.latest = self.folder / "none"
 
     def export(self, home: Path, now_us: int, *, fresh: bool = False) -> ExportReport:
         """Into a new file, or one that is there; perhaps only what a destination lacks."""
@@ -50,6 +51,7 @@ class Pocket:
             path = self.bundles[-1]
         else:
             path = self.random.choice(self.bundles)
+        self.latest = path
         words = {"clock": lambda: now_us, "sleep": lambda _: point(), **self._crew()}
         return bundle_export(home, path, since=None if fresh else since, **words)
 
@@ -74,8 +76,8 @@ class Pocket:
         bundle_receipt(home, self.random.choice(self.receipts), clock=lambda: now_us)
 
     def cut(self) -> None:
-        """A stick is pulled: the end of a bundle is gone."""
-        path = self.random.choice(self.bundles)
+        """A stick is pulled: the end of the bundle that was made or gone on with last is gone."""
+        path = self.latest
         if path.exists():
             size = path.stat().st_size
             with path.open("r+b") as file:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import random
+import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from localstored import place
 from localstored.remotes.base import Busy, Unreachable
 from tests.simulation.baton import check_alive, crash, inside, point
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
@@ -220,3 +222,18 @@ def faulty_disk(weather: Callable[[], Weather]) -> Iterator[None]:
     finally:
         for name, real in kept.items():
             setattr(os, name, real)
+
+
+@contextlib.contextmanager
+def drawn_world(seed: int) -> Iterator[None]:
+    """What is random elsewhere is drawn from the seed here, so that it replays; mounts are none."""
+    source = random.Random(f"names {seed}")
+    kept = secrets.token_bytes, secrets.token_hex, os.urandom, place.read_mounts
+    secrets.token_bytes = lambda nbytes=32: source.randbytes(nbytes or 32)
+    secrets.token_hex = lambda nbytes=32: source.randbytes(nbytes or 32).hex()
+    os.urandom = source.randbytes
+    place.read_mounts = str
+    try:
+        yield
+    finally:
+        secrets.token_bytes, secrets.token_hex, os.urandom, place.read_mounts = kept
