@@ -51,9 +51,11 @@ def say(message: str) -> None:
     """One line to the person who runs the script, if there is anywhere to say it."""
     if sys.stderr is None:
         return
+    # Names and values of anybody are in it: nothing of them moves a cursor, or hides.
+    inert = "".join(one if one.isprintable() or one == "\n" else "?" for one in message)
     # The log that stderr goes to may lie on the very disk that is full.
     with contextlib.suppress(OSError, ValueError):
-        print(f"localstore: {message}", file=sys.stderr, flush=True)  # noqa: T201
+        print(f"localstore: {inert}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 class Run(Keeping):

@@ -105,6 +105,16 @@ def test_a_setting_does_not_take_the_place_of_rules_behind_a_link(
     assert 'media = "auto"' in there.read_text()
 
 
+def test_no_name_of_a_run_moves_a_terminal(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("LOCALSTORE_QUIET")
+    localstore.init(project="p\u202e", dir=home, name="ä \x1b[2J\x07\udcff").finish()
+    said = capfd.readouterr().err
+    assert "run ä ?[2J??" in said
+    assert not {"\x1b", "\x07", "\u202e"} & set(said)
+
+
 def test_no_name_of_a_place_moves_a_terminal(home: Path, tmp_path: Path) -> None:
     make_project(home)
     add_remote(home, "stick", str(tmp_path / "st\x1b[31mick"))
