@@ -11,7 +11,6 @@ import json
 import os
 import re
 import stat
-import tomllib
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from localstore.crypto import random_bytes
 from localstore.durable import create_file, make_folder, replace_file
 from localstore.errors import AlreadyExists, BadSetting, NotFound, RemoteError
 from localstore.layout import HomePaths, check_label
+from localstore.tables import read_tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -183,15 +183,7 @@ def read_remotes(home: Path) -> dict[str, RemoteEntry]:
         BadSetting: `remotes.toml` is not TOML, or not of its form.
     """
     path = HomePaths(home).remotes_file
-    try:
-        raw = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadSetting(f"{path}: {error}") from error
-    tables = raw.pop("remotes", {})
-    if raw or not isinstance(tables, dict):
-        raise BadSetting(f"{path}: want nothing but tables [remotes.NAME]")
+    tables = read_tables(path, "remotes")
     return {name: _entry(path, name, table) for name, table in tables.items()}
 
 

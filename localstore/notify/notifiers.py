@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +15,7 @@ from localstore import crypto
 from localstore.durable import replace_file
 from localstore.errors import AlreadyExists, BadSetting, NotFound, UsageError
 from localstore.layout import check_label
+from localstore.tables import read_tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -183,15 +183,7 @@ def read_notifiers(home: HomePaths) -> dict[str, Notifier]:
         BadSetting: not of its form.
     """
     path = path_of(home)
-    try:
-        raw = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadSetting(f"{path}: {error}") from error
-    tables = raw.pop("notifiers", {})
-    if raw or not isinstance(tables, dict):
-        raise BadSetting(f"{path}: want nothing but tables [notifiers.NAME]")
+    tables = read_tables(path, "notifiers")
     return {name: _read(path, name, table) for name, table in tables.items()}
 
 

@@ -11,7 +11,6 @@ import dataclasses
 import json
 import os
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +21,7 @@ from localstore.durable import replace_file
 from localstore.errors import BadSetting, Damaged, Forged, NotFound, UsageError
 from localstore.format import spec
 from localstore.layout import check_label
+from localstore.tables import read_tables
 from localstore.watching.patterns import Pattern, marker_of
 
 if TYPE_CHECKING:
@@ -132,15 +132,7 @@ def read_sealed(home: HomePaths) -> dict[str, str]:
         BadSetting: not of its form.
     """
     path = path_of(home)
-    try:
-        raw = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadSetting(f"{path}: {error}") from error
-    tables = raw.pop("watches", {})
-    if raw or not isinstance(tables, dict):
-        raise BadSetting(f"{path}: want nothing but tables [watches.ID]")
+    tables = read_tables(path, "watches", shown="ID")
     return {name: _sealed(path, name, table) for name, table in tables.items()}
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from typing import TYPE_CHECKING, Final
 
 from localstore.durable import replace_file
 from localstore.errors import AlreadyExists, BadSetting, NotFound
 from localstore.layout import check_label
 from localstore.remotes import read_remotes
+from localstore.tables import read_tables
 from localstored.receipts import ReceiptFile
 
 if TYPE_CHECKING:
@@ -34,15 +34,7 @@ def read_destinations(home: Path) -> dict[str, str]:
         BadSetting: the file is not TOML, or not of its form.
     """
     path = home / DESTINATIONS_FILE
-    try:
-        raw = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadSetting(f"{path}: {error}") from error
-    tables = raw.pop("destinations", {})
-    if raw or not isinstance(tables, dict):
-        raise BadSetting(f"{path}: want nothing but tables [destinations.NAME]")
+    tables = read_tables(path, "destinations")
     return {check_label("a destination", name): _id(path, name, tables[name]) for name in tables}
 
 
