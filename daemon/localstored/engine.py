@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from localstore.crypto import random_bytes
-from localstore.errors import BadName, LocalStoreError, NotFound
+from localstore.errors import BadName, LocalStoreError, NotFound, RemoteError
 from localstore.layout import HomePaths
 from localstore.remotes import read_remotes
 from localstored.catalog import Catalog
@@ -320,11 +320,20 @@ class _Visit:
                 self._report.refused.append(Note(f"{self._name}: {project[:200]}", str(problem)))
                 continue
             if self._is_for_us(project):
-                if is_genuine(self._remote, project):
+                doubt = self._doubt(project)
+                if not doubt:
                     yield paths
                 else:
-                    note = Note(f"project {project}", "no genesis link has this id")
-                    self._report.refused.append(note)
+                    self._report.refused.append(Note(f"project {project}", doubt))
+
+    def _doubt(self, project: str) -> str:
+        """Why a project that is not here yet is not taken; empty: it is."""
+        try:
+            return "" if is_genuine(self._remote, project) else "no genesis link has this id"
+        except Unreachable:
+            raise
+        except RemoteError as problem:
+            return f"cannot be looked at now: {problem}"
 
     def _is_for_us(self, project: str) -> bool:
         options, remote = self._options, self._remote

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from localstore import trust
 from localstore.durable import replace_file
-from localstore.errors import Damaged, LocalStoreError, Refused
+from localstore.errors import Damaged, NotFound, Refused
 from localstore.format.version import check_format
 from localstore.layout import FORMAT_FILE, FileKind, parse_name
 from localstored.catalog import ABSENT
@@ -34,10 +34,14 @@ def is_for(remote: Remote, project: str, recipients: frozenset[str]) -> bool:
 
 
 def is_genuine(remote: Remote, project: str) -> bool:
-    """Whether a remote holds the genesis link that a project's id is the hash of."""
+    """Whether a remote holds the genesis link that a project's id is the hash of.
+
+    Raises:
+        RemoteError: the remote could not say in passing, or does not answer.
+    """
     for name, size in islice(listed(remote, project, "links/", Notes()), _MAX_LINKS_ASKED):
         if size <= MAX_BYTES[FileKind.LINK]:
-            with contextlib.suppress(LocalStoreError):
+            with contextlib.suppress(Damaged, Refused, NotFound):
                 raw = read_exactly(remote, f"projects/{project}/{name}", 0, size)
                 if trust.project_id(raw).hex() == project:
                     return True

@@ -184,3 +184,20 @@ def test_whatever_it_says_takes_no_memory(tmp_path: Path, attack: str) -> None:
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, env={**os.environ})
     assert done.returncode == 0, done.stderr
     assert (stick / "projects" / ours.id / "runs").is_dir()
+
+
+def test_a_new_project_that_comes_too_slowly_is_named_for_that_and_comes_later(
+    tmp_path: Path,
+) -> None:
+    home, stick, inner, ours = two_remotes(tmp_path)
+    fresh = HomePaths(tmp_path / "fresh").root
+    with_remote(fresh, tmp_path / "evil", "evil")
+    with_remote(fresh, stick, "good")
+    assert sync(home, remotes=["good"], projects=[ours.id]).ok
+    report = sync(fresh, opener=evil_beside_good(fresh, "slow bodies", inner))
+    assert [note.reason for note in report.refused] == [
+        "cannot be looked at now: no byte came for a while"
+    ]
+    assert (fresh / "projects" / ours.id / "runs").is_dir()
+    assert sync(fresh, opener=evil_beside_good(fresh, "", inner)).ok
+    assert synced_bytes(fresh).items() >= contents(inner).items()
