@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-import os
 import shutil
 import signal
 import socket
@@ -23,7 +23,7 @@ from localstore.layout import HomePaths
 from localstored.service.desk import read_recipients
 from tests.daemon.conftest import wait_until
 from tests.daemon.running import COMMAND, Daemon, in_step
-from tests.sync.makers import TAG, Project, make_project, synced_bytes, with_remote, write
+from tests.sync.makers import TAG, Project, frame, make_project, synced_bytes, with_remote, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -275,16 +275,20 @@ def test_a_remote_that_hangs_does_not_keep_it_from_ending(
 ) -> None:
     other = tmp_path / "other"
     with_remote(home, other, "other")
-    # Opening a pipe that nobody writes to hangs for ever, as a dead file server does.
-    marker = other / "LOCALSTORE-REMOTE"
-    marker.unlink()
-    os.mkfifo(marker)
     with Daemon(home) as daemon:
-        wait_until(lambda: in_step(home, stick))
-        assert daemon.ask("ping")["pid"] == daemon.process.pid
-        began = time.monotonic()
-        assert daemon.stop(seconds=6.0) == 0
-        assert time.monotonic() - began < 5.5
+        wait_until(lambda: in_step(home, stick) and in_step(home, other))
+        log = next(project.paths.runs.glob("*/*.log"))
+        # An append waits for a lock that somebody who hangs holds, as on a dead file server.
+        with (other / log.relative_to(home)).open("rb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            with log.open("ab") as file:
+                file.write(frame(9))
+            wake.touch(project.paths, log.parent.name)
+            wait_until(lambda: in_step(home, stick))
+            wait_until(lambda: daemon.remote("other")["doing"] == "syncing")
+            began = time.monotonic()
+            assert daemon.stop(seconds=6.0) == 0
+            assert time.monotonic() - began < 5.5
         assert "hanging=1" in daemon.said
 
 
