@@ -13,6 +13,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
+from localstore.ending import run_program
+
 _COUNTED: Final = ("sha256", "md5", "blake2b")
 _SYNCS: Final = 10  # a file that is cut four times in a row waits for the next one
 
@@ -77,4 +79,4 @@ def main(home: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]))))
+    run_program(lambda: print(json.dumps(main(Path(sys.argv[1])))))

@@ -13,6 +13,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from localstore.ending import run_program
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -68,4 +70,4 @@ def main(home: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]))))
+    run_program(lambda: print(json.dumps(main(Path(sys.argv[1])))))
