@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import stat
 from pathlib import Path
@@ -13,7 +14,8 @@ from localstore.cli import terminal
 from localstore.cli.completion import complete_remote
 from localstore.cli.engine import load_engine
 from localstore.cli.terminal import inert
-from localstore.errors import NotFound, NotPermitted, RemoteError
+from localstore.errors import BadSetting, NotFound, NotPermitted, RemoteError
+from localstore.layout import HomePaths, object_name
 from localstore.remotes import BUCKET_SCHEMES, add_remote, read_remotes, remove_remote, scheme_of
 
 _IN_WORDS: Final = {
@@ -76,6 +78,10 @@ def add(name: str, url: str, **options: str) -> None:
     click.echo(f"what leaves for {inert(name)} when you sync:", err=True)
     for classes, words in what_leaves(home(), name):
         click.echo(f"  {', '.join(classes):<41} {words}", err=True)
+    for other in sorted(_named_in_rules(home()) - read_remotes(home()).keys()):
+        terminal.warning(
+            f"rules name a remote {other}, which is not there; they do not hold for {name}"
+        )
 
 
 def _check_credentials(reference: str) -> None:
@@ -157,15 +163,57 @@ def ls(*, as_json: bool) -> None:
 
 @remote.command()
 @click.argument("name", shell_complete=complete_remote)
-def rm(name: str) -> None:
+@click.option("--force", is_flag=True, help="Also when bytes that were pruned here lie there.")
+def rm(name: str, *, force: bool) -> None:
     """Forget a remote. What lies there stays there.
 
-    EXIT STATUS: 0 done; 66 no such remote.
+    \b
+    EXIT STATUS
+      0   done
+      66  no such remote
+      77  bytes that were pruned here lie there, and --force was not given
     """
     from localstore.cli.context import home
 
+    known = read_remotes(home())
+    pruned = _pruned_to(home(), known[name].id) if name in known else 0
+    if pruned and not force:
+        hint = "`localstore pull` brings them back first; --force forgets the remote all the same"
+        raise NotPermitted(f"{pruned} files that were pruned here lie on {name}", hint=hint)
     entry = remove_remote(home(), name)
     click.echo(inert(f"forgot {entry.name}; nothing in {entry.url} was deleted"), err=True)
+    if name in _named_in_rules(home()):
+        terminal.warning(
+            f"rules for the remote {name} stay, and hold for no remote of another name"
+        )
+
+
+def _pruned_to(home: Path, remote_id: str) -> int:
+    """How many files of this home are known to lie on a remote alone."""
+    from localstore.pruned import absent_logs, object_stubs
+
+    count = 0
+    for paths in HomePaths(home).all_projects():
+        count += sum(stub.remote == remote_id for stub in absent_logs(paths))
+        for id_, stub in object_stubs(paths).items():
+            here = paths.file(object_name(bytes.fromhex(id_))).exists()
+            count += stub.remote == remote_id and not here
+    return count
+
+
+def _named_in_rules(home: Path) -> frozenset[str]:
+    """Remotes that rules of this home name, whether they are there or not."""
+    from localstore.policy.places import project_file, user_file
+    from localstore.policy.rules import PROJECT, USER, read_policy
+
+    files = [(user_file(home), USER)]
+    files += [(project_file(paths), PROJECT) for paths in HomePaths(home).all_projects()]
+    found: set[str] = set()
+    for path, level in files:
+        with contextlib.suppress(BadSetting):  # `policy show` says what is wrong with it
+            for rule in read_policy(path, level).rules:
+                found |= (rule.remotes or frozenset()) | rule.except_remotes
+    return frozenset(found)
 
 
 @remote.command(short_help="Try whether a remote works.")

@@ -300,3 +300,18 @@ def test_a_prune_that_frees_nothing_says_so(home: Path) -> None:
     again = call("prune", "--run", "first", "--yes", "--grace", "0s", LOCALSTORE_QUIET="0")
     assert (again.code, "nothing was freed" in again.err) == (0, True), again
     assert "would" not in again.err
+
+
+def test_a_remote_that_alone_has_pruned_bytes_is_not_forgotten_by_the_way(home: Path) -> None:
+    prune("--run", "first")
+    refused = call("remote", "rm", "stick")
+    assert refused.code == 77
+    assert "were pruned here lie on stick" in refused.err
+    assert "localstore pull" in refused.err
+    assert call("pull", "first").code == 0
+    assert call("remote", "rm", "stick").code == 0
+
+
+def test_a_remote_with_pruned_bytes_is_forgotten_by_force(home: Path) -> None:
+    prune("--run", "first")
+    assert call("remote", "rm", "stick", "--force").code == 0

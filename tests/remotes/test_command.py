@@ -264,3 +264,15 @@ def test_without_an_engine_a_bucket_is_not_added(home: Path) -> None:
     with pytest.raises(BadSetting, match="no engine") as caught:
         add_remote(home, "cloud", "s3://bucket/x")
     assert "localstore[daemon]" in caught.value.hint
+
+
+def test_rules_for_a_remote_that_goes_and_comes_under_another_name_are_told(tmp_path: Path) -> None:
+    folder = str(tmp_path / "stick")
+    assert call("remote", "add", "stick", folder).code == 0
+    assert call("policy", "set", "metrics", "never", "--remote", "stick").code == 0
+    assert "rules for the remote stick stay" in call("remote", "rm", "stick").err
+    again = call("remote", "add", "other", folder)
+    assert "rules name a remote stick, which is not there; they do not hold for other" in again.err
+    assert call("remote", "rm", "other").code == 0
+    back = call("remote", "add", "stick", folder)
+    assert "which is not there" not in back.err
