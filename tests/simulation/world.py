@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from localstored.report import SyncReport
     from tests.simulation.places import Place
 
-DAY_US = 24 * 3600 * 1_000_000
+HOUR_US = 3600 * 1_000_000
+DAY_US = 24 * HOUR_US
 YEAR_US = 365 * DAY_US
 OLD_STICKS = 2  # that come to each home in the end
 ROUNDS = 6  # word has gone round among three homes long before
@@ -318,7 +319,8 @@ class World:
 
     def settle(self) -> None:
         """The weather clears; everybody syncs with every remote until nothing moves."""
-        self.now_us += 3 * DAY_US if self.misled or self.random.random() < 0.5 else 5_000_000
+        # Who was no recipient is looked at again after an hour; listings are remembered for a day.
+        self.now_us += 3 * DAY_US if self.misled or self.random.random() < 0.5 else 2 * HOUR_US
         for client in self.clients:
             client.skew_us = 0
         for _ in range(ROUNDS):
@@ -397,9 +399,13 @@ class World:
                 assert any(records in copy for copy in copies), f"{name} lost its tail"
 
     def _living(self, files: dict[str, bytes]) -> dict[str, bytes]:
-        """Without objects that only erased runs needed: they may wait for a collector."""
+        """Without objects that only erased runs needed, and what a collector that died set aside of
+        such: they may wait for the next one.
+        """
         return {
-            name: data for name, data in files.items() if self.objects.get(name) not in self.erased
+            name: data
+            for name, data in files.items()
+            if self.objects.get(name) not in self.erased and "/.gc-" not in name
         }
 
 
