@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import sys
 from typing import TYPE_CHECKING, Final
 
 from localstore.durable import make_folder
@@ -11,6 +12,8 @@ from localstore.layout import FILE_MODE
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from sqlite_utils import Database
 
 CatalogError = sqlite3.DatabaseError  # it is damaged, locked by another for long, or the disk full
 
@@ -98,10 +101,21 @@ def _prepared(db: sqlite3.Connection) -> sqlite3.Connection:
     return db
 
 
-def _create(connection: sqlite3.Connection) -> None:
-    from sqlite_utils import Database
+def _database(connection: sqlite3.Connection) -> Database:
+    """sqlite-utils loads these where they are installed: memory that a service would keep."""
+    absent = {"numpy", "pandas"} - sys.modules.keys()
+    for name in absent:
+        sys.modules[name] = None  # type: ignore[assignment] # an import finds nothing
+    try:
+        from sqlite_utils import Database
+    finally:
+        for name in absent:
+            sys.modules.pop(name, None)
+    return Database(connection, execute_plugins=False)
 
-    db = Database(connection, execute_plugins=False)
+
+def _create(connection: sqlite3.Connection) -> None:
+    db = _database(connection)
     # A log beside the file, so that readers and one writer do not wait for one another.
     db.enable_wal()
     with db.atomic():

@@ -6,6 +6,8 @@ import contextlib
 import json
 import secrets
 import sqlite3
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -166,3 +168,14 @@ def test_a_part_of_another_project_says_nothing(home: Path) -> None:
     second.run()
     by_project = {one.project: one.behind_items for one in standing(home, clock=lambda: NOW_US)}
     assert by_project == {first.id: 0, second.id: 7}
+
+
+def test_a_sync_loads_no_library_for_tables_of_numbers(home: Path, stick: Path) -> None:
+    make_project(home).run()
+    program = (
+        "import sys; from pathlib import Path; from localstored.engine import sync_home;"
+        f" assert sync_home(Path({str(home)!r})).moved;"
+        " assert 'sqlite_utils' in sys.modules;"
+        " sys.exit(bool({'numpy', 'pandas'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
