@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from localstore import wake
 from localstore.durable import sync_folder
 from localstore.errors import NotFound, UsageError
 from localstore.format.spec import LinkKind
@@ -81,6 +82,7 @@ def sweep(paths: ProjectPaths, erased: frozenset[str]) -> int:
                 shutil.rmtree(folder)
                 sync_folder(folder.parent)
                 swept += 1
+        wake.forget(paths, subject)
     if erased:
         swept += _sweep_quarantine(paths, erased)
     if swept:

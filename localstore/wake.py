@@ -46,6 +46,12 @@ def touch_file(hint: str) -> None:
             _create(hint)
 
 
+def forget(paths: ProjectPaths, subject: str) -> None:
+    """Take a hint back: what it is about was erased; never raises."""
+    with contextlib.suppress(OSError):
+        (wake_folder(paths) / subject).unlink()
+
+
 def _create(hint: str) -> None:
     try:
         handle = os.open(hint, _FLAGS, FILE_MODE)

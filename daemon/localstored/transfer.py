@@ -11,6 +11,7 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, assert_never
 
+from localstore import wake
 from localstore.durable import sync_folder
 from localstore.errors import Conflict, Damaged, LocalStoreError, Refused
 from localstore.layout import FileKind, FileName, parse_name
@@ -245,6 +246,7 @@ class Carrier:
         if path.parent.parent != self._paths.root:
             with contextlib.suppress(OSError):
                 path.parent.rmdir()  # a subject's folder; not empty until its last file is gone
+            wake.forget(self._paths, file.subject)
         out.erased = 1
 
 
