@@ -39,6 +39,7 @@ def sync_now(
     remotes: Sequence[str] | None = None,
     projects: Sequence[str] | None = None,
     dry_run: bool = False,
+    relist: bool = False,
     on_event: Callable[[Event], None] | None = None,
     recipients: frozenset[str] | None = None,
     check: Callable[[], None] | None = None,
@@ -50,6 +51,7 @@ def sync_now(
 
     Args:
         remotes: names; None: all. projects: ids; None: all.
+        relist: list remotes in full, whatever their stamps say.
         recipients: tags (32 hex digits) of the keys here; None: what the home says.
         check: is called between pieces; raises `Stopped` to end it.
         manual: False: as the service would, without what waits for a person.
@@ -71,6 +73,7 @@ def sync_now(
         remotes=remotes,
         projects=projects,
         dry_run=dry_run,
+        relist=relist,
         on_event=on_event,
         recipients=read_recipients(home) if recipients is None else recipients,
         clock=clock,

@@ -66,6 +66,9 @@ for _command in (status, pause, resume, explain, log):
 @click.option(
     "--timeout", "timeout_s", type=DURATION, help="With --wait: give up after so long, as 10m."
 )
+@click.option(
+    "--full", is_flag=True, help="List remotes in full: somebody changed files there by hand."
+)
 @click.option("-v", "--verbose", is_flag=True, help="Every file of a dry run; progress as lines.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
 @click.pass_context
@@ -77,6 +80,7 @@ def now(
     dry_run: bool,
     wait: bool,
     timeout_s: float | None,
+    full: bool,
     verbose: bool,
     as_json: bool,
 ) -> None:
@@ -84,9 +88,10 @@ def now(
 
     Does not wait for the hours and the power that your rules ask for, and obeys all else of them.
 
-    Through the daemon when one runs, else in this process. Ctrl-C stops watching: what the daemon
-    does goes on, what this process does is taken up where it stopped. With --wait a remote that is
-    away is tried again, from each 2 s to each minute; trouble that only a person can mend ends it.
+    Through the daemon when one runs and without --full, else in this process. Ctrl-C stops
+    watching: what the daemon does goes on, what this process does is taken up where it stopped.
+    With --wait a remote that is away is tried again, from each 2 s to each minute; trouble that
+    only a person can mend ends it.
 
     EXIT STATUS: 0 when everything that may leave was acknowledged by every remote and nothing was
     refused or is damaged; else 69: something did not leave, and it is named. One damaged run among
@@ -97,10 +102,11 @@ def now(
         "projects": [one for name in projects for one in store.project_ids(name)] or None,
     }
     job = Job(store.home(), words, verbose=verbose, as_json=as_json)
-    if dry_run:
-        report = job.in_process(dry_run=True)
-    else:
+    if not dry_run:
         store.bring_tails_home()
+    if dry_run or full:
+        report = job.in_process(dry_run=dry_run, relist=full)
+    else:
         report = job.until_done(timeout_s) if wait else job.once()
     job.say(report)
     if not dry_run:
@@ -145,7 +151,7 @@ class Job:
         report = result.get("report", result)
         return dict(report)
 
-    def in_process(self, *, dry_run: bool = False) -> dict[str, Any]:
+    def in_process(self, *, dry_run: bool = False, relist: bool = False) -> dict[str, Any]:
         """Sync with the engine in this process; what it did as JSON values.
 
         Raises:
@@ -157,6 +163,7 @@ class Job:
                 self.home,
                 **self._words,
                 dry_run=dry_run,
+                relist=relist,
                 on_event=on_event,
                 recipients=store.recipients(),
             )

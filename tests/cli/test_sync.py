@@ -55,6 +55,19 @@ def test_a_name_cannot_move_the_cursor(home: Path, monkeypatch: pytest.MonkeyPat
     assert call("sync", "now").out.startswith("stick a\\t\\x1bb pushed 4 (")
 
 
+def test_what_somebody_took_away_by_hand_comes_back_with_a_full_listing(
+    home: Path, stick: Path
+) -> None:
+    log = make_project(home).log("aa" * 16)
+    assert call("sync", "now").code == 0
+    taken = stick / log.relative_to(home)
+    taken.unlink()
+    assert call("sync", "now").code == 0
+    assert not taken.exists()  # stamps say that nobody changed anything
+    assert call("sync", "now", "--full").code == 0
+    assert taken.read_bytes() == log.read_bytes()
+
+
 def test_of_ten_runs_of_which_one_is_damaged_nine_arrive_and_the_exit_code_says_so(
     home: Path, stick: Path
 ) -> None:
