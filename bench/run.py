@@ -293,15 +293,15 @@ def main() -> int:
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that nothing is left behind
     scratch = Path(tempfile.mkdtemp(prefix="localstore-bench-"))
+    size = QUICK if args.quick else FULL
+    size = replace(size, repeats=args.repeats or size.repeats)
+    # Not resolved: a virtual environment's python is a link, and where it lies counts.
+    bench = Bench(size, args.peers.absolute(), scratch)
     try:
-        # Not resolved: a virtual environment's python is a link, and where it lies counts.
-        size = QUICK if args.quick else FULL
-        size = replace(size, repeats=args.repeats or size.repeats)
-        bench = Bench(size, args.peers.absolute(), scratch)
         good = measure(bench, args.parts)
     finally:
+        print(show(bench), flush=True)  # what there is, also when somebody ends it
         shutil.rmtree(scratch, ignore_errors=True)
-    print(show(bench))
     if args.json:
         rows = [{"what": r.what, "unit": r.unit, **r.values, **r.texts} for r in bench.rows]
         args.json.write_text(json.dumps(rows, indent=2) + "\n")
