@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from email.policy import default as email_policy
 from typing import TYPE_CHECKING, Any
 
+import keyring.backends.fail
 import pytest
 import trustme
 from aiosmtpd.controller import Controller
@@ -360,7 +361,10 @@ def test_a_file_of_another_form_is_an_error_that_names_it(home: HomePaths, text:
         read_notifiers(home)
 
 
-def test_without_a_keyring_that_encrypts_a_reference_to_it_is_told(sink: Sink) -> None:
+def test_without_a_keyring_that_encrypts_a_reference_to_it_is_told(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keyring.get_keyring", keyring.backends.fail.Keyring)
     with pytest.raises(NotSent, match="no OS keyring that encrypts"):
         send(notifier("webhook", url="keyring:chat"), message())
     assert sink.got == []

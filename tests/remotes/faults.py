@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import http.server
-import select
+import selectors
 import socket
 import struct
 import threading
@@ -193,13 +193,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _tunnel(self, there: socket.socket) -> None:
-        other = {self.connection: there, there: self.connection}
-        while not self.front.over.is_set():
-            for one in select.select(list(other), [], [], 0.1)[0]:
-                data = one.recv(65536)
-                if not data:
-                    return
-                other[one].sendall(data)
+        with selectors.DefaultSelector() as ready:
+            ready.register(self.connection, selectors.EVENT_READ, there)
+            ready.register(there, selectors.EVENT_READ, self.connection)
+            while not self.front.over.is_set():
+                for key, _ in ready.select(0.1):
+                    data = key.fileobj.recv(65536)  # type: ignore[union-attr]
+                    if not data:
+                        return
+                    key.data.sendall(data)
 
 
 _HOP = frozenset({"content-length", "transfer-encoding", "connection", "date", "server"})

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 BEGIN = """
 import os, sys, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 import localstore
 run = localstore.init(project="ends")
 run.log({"loss": 1.0})
